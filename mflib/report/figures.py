@@ -1,0 +1,114 @@
+"""Figures that say what they are: caption, alternative text, provenance."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from mflib.report import provenance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Perceptually uniform and safe for the common kinds of colour blindness.
+SEQUENTIAL = "cividis"
+
+#: The line colours, in order; each also differs in lightness (Okabe and Ito 2008, without yellow).
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+DPI = 160
+
+
+def use_style() -> None:
+    """Set the one style of all figures of the book."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        palette=list(CYCLE),
+        rc={
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 100,
+            "savefig.dpi": DPI,
+            "image.cmap": SEQUENTIAL,
+            "legend.frameon": False,
+            "mathtext.fontset": "cm",
+            "axes.titlesize": "medium",
+        },
+    )
+    # Notebook front ends would otherwise also print the figure a second time, without its caption.
+    mpl.rcParams["figure.max_open_warning"] = 0
+
+
+def figure(
+    fig: Figure,
+    identifier: str,
+    *,
+    caption: str,
+    alt: str,
+    width: str = "100%",
+    seed: int | None = None,
+    device: str | None = None,
+    scale: str | None = None,
+) -> None:
+    """Publish a figure with its caption, alternative text and provenance, and close it.
+
+    Parameters
+    ----------
+    fig : the matplotlib figure
+    identifier : name for references, lower-case letters, digits and hyphens, e.g. "fc-phase"
+    caption : Markdown, may hold ``$...$``; says what is drawn, with which settings
+    alt : what a reader who cannot see it needs, plain text with at least one number
+    width : share of the text's width, in percent
+    seed, device, scale : where they differ from `report.begin`
+
+    Raises ValueError for a malformed identifier, an empty caption, or an alternative text that
+    holds no number.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", identifier):
+        raise ValueError(
+            f"figure identifier {identifier!r}: use lower-case letters, digits and hyphens"
+        )
+    if not caption.strip():
+        raise ValueError(f"figure {identifier!r} has no caption: say what is drawn")
+    if not re.search(r"\d", alt):
+        raise ValueError(f"figure {identifier!r}: the alternative text {alt!r} holds no number")
+
+    record = provenance.collect(seed=seed, device=device, scale=scale, seconds=provenance.lap())
+    picture = io.BytesIO()
+    # Without the fixed metadata the same figure would give other bytes on another day.
+    fig.savefig(picture, format="png", dpi=DPI, metadata={"Software": None})
+    plt.close(fig)
+    one_line = " ".join(caption.split())
+    metadata: dict[str, Any] = {
+        "kind": "figure",
+        "id": identifier,
+        "caption": one_line,
+        "alt": " ".join(alt.split()),
+        "width": width,
+        "provenance": record,
+    }
+    display(
+        {"image/png": picture.getvalue(), "text/plain": f"[{identifier}] {metadata['alt']}"},
+        metadata={"mflib": metadata},
+        raw=True,
+    )
+    display(
+        {
+            "text/markdown": f"*{one_line}*\n\n<small>{html.escape(provenance.line(record))}</small>",
+            "text/plain": f"{one_line}\n{provenance.line(record)}",
+        },
+        metadata={"mflib": {"kind": "figure-caption", "id": identifier}},
+        raw=True,
+    )
