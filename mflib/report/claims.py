@@ -33,7 +33,7 @@ def _identifier(identifier: str) -> str:
 
 def _number(value: Any) -> Any:
     """Return a plain float or int for any real number, text unchanged, None for None."""
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, str):
         return value
     as_float = float(value)
     if math.isnan(as_float):
@@ -99,8 +99,7 @@ def claim(
     """
     decided = {name: bool(holds) for name, holds in (checks or {}).items()}
     ours, paper = _number(ours), _number(paper)
-    numeric = isinstance(ours, int | float) and isinstance(paper, int | float)
-    if numeric and not (isinstance(ours, bool) or isinstance(paper, bool)):
+    if isinstance(ours, int | float) and isinstance(paper, int | float):
         if tolerance is None:
             raise ValueError(f"claim {identifier!r} compares two numbers: give their tolerance")
         decided["within tolerance"] = abs(ours - paper) <= tolerance

@@ -104,10 +104,11 @@ def figure(
         metadata={"mflib": metadata},
         raw=True,
     )
+    source = provenance.line(record)
     display(
         {
-            "text/markdown": f"*{one_line}*\n\n<small>{html.escape(provenance.line(record))}</small>",
-            "text/plain": f"{one_line}\n{provenance.line(record)}",
+            "text/markdown": f"*{one_line}*\n\n<small>{html.escape(source)}</small>",
+            "text/plain": f"{one_line}\n{source}",
         },
         metadata={"mflib": {"kind": "figure-caption", "id": identifier}},
         raw=True,
