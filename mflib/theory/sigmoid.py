@@ -69,9 +69,10 @@ LEMMAS: dict[str, str] = {
         "and q X(q) rises with q: once q₁X(q₁) > 1/4, B rises on all of [q₁, ∞)."
     ),
     "crossing": (
-        "On a line of constant σ_b², χ₁ = (q − σ_b²) X/V, and by the lemma 'spread' "
-        "(ln(qX/V))′ > (V − S)/(2qV) = E tanh²(√q z/2)/(4qV) > 0. So χ₁ rises strictly with σ_w² "
-        "and is 1 exactly once: the critical line is the graph of a function of σ_b²."
+        "At constant σ_b², χ₁ = (1 − σ_b²/q) · qX/V and q rises with σ_w². By the lemma 'spread' "
+        "(ln(qX/V))′ > (V − S)/(2qV) = E tanh²(√q z/2)/(4qV) > 0, and qX/V ≥ 2√q X(1) for q ≥ 1. "
+        "So χ₁ rises strictly with σ_w² from 0 without bound and is 1 exactly once: the critical "
+        "line is the graph of a function of σ_b²."
     ),
 }
 
