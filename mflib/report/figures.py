@@ -7,9 +7,14 @@ import io
 import re
 from typing import TYPE_CHECKING, Any
 
+from matplotlib import patheffects
+
 from mflib.report import provenance
 
 if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
 #: Perceptually uniform and safe for the common kinds of colour blindness.
@@ -113,3 +118,38 @@ def figure(
         metadata={"mflib": {"kind": "figure-caption", "id": identifier}},
         raw=True,
     )
+
+
+def accuracy_map(
+    ax: Axes,
+    sigma_w2: np.ndarray,
+    depths: np.ndarray,
+    accuracy: np.ndarray,
+    *,
+    chance: float,
+    curves: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> QuadMesh:
+    """Draw accuracy over weight variance and depth, with predicted depth scales as lines over it.
+
+    Parameters
+    ----------
+    ax : axes to draw on
+    sigma_w2 : weight variances, shape (n,), increasing
+    depths : numbers of hidden layers, shape (m,), increasing
+    accuracy : shape (m, n), in [0, 1]; the colours run from ``chance`` to 1
+    chance : accuracy of guessing
+    curves : label → (weight variances, depths) of a line; where it leaves the axes it is cut
+
+    Returns the mesh, for a colour bar.
+    """
+    mesh = ax.pcolormesh(
+        sigma_w2, depths, accuracy, shading="nearest", vmin=chance, vmax=1.0, cmap=SEQUENTIAL
+    )
+    low, high = ax.get_ylim()
+    # White over a dark edge is legible on both ends of the colour map.
+    edge = [patheffects.Stroke(linewidth=4, foreground="black"), patheffects.Normal()]
+    for style, (label, (x, y)) in zip(("-", "--", ":"), curves.items(), strict=False):
+        ax.plot(x, y, style, color="white", lw=2, label=label, path_effects=edge)
+    ax.set(ylim=(low, high), xlabel=r"weight variance $\sigma_w^2$", ylabel="depth $D$ (layers)")
+    ax.grid(False)
+    return mesh

@@ -1,0 +1,140 @@
+"""Figures and verdicts: what is published, and what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mflib import report
+from mflib.report import claims, figures, provenance
+
+finite = st.floats(-1e6, 1e6)
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """Collect what a notebook would show, inside a begun notebook."""
+    shown = []
+
+    def display(data, metadata=None, raw=False):
+        assert raw
+        shown.append((data, metadata))
+
+    monkeypatch.setattr("IPython.display.display", display)
+    report.begin("test-chapter", seed=3, device="cpu", scale="quick")
+    yield shown
+    monkeypatch.setattr(provenance, "_current", None)
+
+
+def a_figure():
+    fig, ax = plt.subplots()
+    ax.plot([0, 1], [0, 1])
+    return fig
+
+
+def test_nothing_is_recorded_before_the_notebook_begins(monkeypatch):
+    monkeypatch.setattr(provenance, "_current", None)
+    with pytest.raises(RuntimeError, match=r"report\.begin"):
+        provenance.collect()
+
+
+def test_figure_carries_picture_caption_alt_and_provenance(published):
+    report.figure(a_figure(), "fc-line", caption="A  line\nof $x$.", alt="Rises from 0 to 1.")
+    (picture, about), (caption, kind) = published
+    assert picture["image/png"].startswith(b"\x89PNG")
+    record = about["mflib"]
+    assert (record["kind"], record["id"], record["caption"]) == (
+        "figure",
+        "fc-line",
+        "A line of $x$.",
+    )
+    assert record["provenance"]["seed"] == 3
+    assert record["provenance"]["scale"] == "quick"
+    assert record["provenance"]["seconds"] >= 0
+    assert {"python", "numpy", "scipy"} <= record["provenance"]["versions"].keys()
+    assert kind["mflib"] == {"kind": "figure-caption", "id": "fc-line"}
+    assert "mflib run test-chapter" in caption["text/markdown"]
+    assert plt.get_fignums() == []
+
+
+def test_the_same_figure_gives_the_same_bytes(published):
+    for _ in range(2):
+        report.figure(a_figure(), "fc-line", caption="A line.", alt="0 to 1")
+    assert published[0][0]["image/png"] == published[2][0]["image/png"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"identifier": "Fc_line"}, "lower-case"),
+        ({"caption": "  "}, "no caption"),
+        ({"alt": "a rising line"}, "no number"),
+    ],
+)
+def test_a_figure_that_does_not_say_what_it_is_is_refused(published, change, message):
+    good = {"identifier": "fc-line", "caption": "A line.", "alt": "0 to 1"}
+    arguments = good | change
+    with pytest.raises(ValueError, match=message):
+        report.figure(a_figure(), arguments.pop("identifier"), **arguments)
+    assert published == []
+    plt.close("all")
+
+
+@given(paper=finite, offset=finite, tolerance=st.floats(0, 1e6))
+def test_numbers_decide_the_verdict(paper, offset, tolerance):
+    provenance._current = provenance.Context("x", 0, "CPU", "quick", 0.0, 0.0)
+    ours = paper + offset
+    verdict = claims.claim("mft-x", statement="s", paper=paper, ours=ours, tolerance=tolerance)
+    assert verdict == (
+        claims.REPRODUCED if abs(ours - paper) <= tolerance else claims.NOT_REPRODUCED
+    )
+
+
+@given(st.dictionaries(st.text(min_size=1), st.booleans(), min_size=1))
+def test_checks_decide_the_verdict(checks):
+    provenance._current = provenance.Context("x", 0, "CPU", "quick", 0.0, 0.0)
+    verdict = claims.claim("mft-x", statement="s", ours="words", checks=checks)
+    held = set(checks.values())
+    expected = {True: claims.REPRODUCED, False: claims.NOT_REPRODUCED}
+    assert verdict == (claims.PARTLY if len(held) == 2 else expected[held.pop()])
+
+
+def test_claims_that_nothing_decides_are_refused(published):
+    with pytest.raises(ValueError, match="nothing to decide"):
+        report.claim("mft-x", statement="s", ours="words")
+    with pytest.raises(ValueError, match="tolerance"):
+        report.claim("mft-x", statement="s", ours=1.0, paper=1.0)
+    with pytest.raises(ValueError, match="NaN"):
+        report.claim("mft-x", statement="s", ours=math.nan, paper=1.0, tolerance=1.0)
+    with pytest.raises(ValueError, match="register id"):
+        report.claim("Figure 1", statement="s", ours="w", checks={"a": True})
+    assert published == []
+
+
+def test_an_erratum_is_one_only_when_shown(published):
+    assert report.erratum("mft-1", statement="s", ours=1.0, shown=True) == "paper erratum"
+    assert report.erratum("mft-1", statement="s", ours=1.0, shown=False) == "not confirmed"
+    record = published[0][1]["mflib"]
+    assert record["kind"] == "erratum"
+    assert record["provenance"]["scale"] == "exact"
+
+
+def test_text_in_a_record_cannot_become_markup(published):
+    report.claim("mft-x", statement="<b>a & b</b>", ours="<i>", checks={"c": True})
+    assert "<b>a" not in published[0][0]["text/html"]
+
+
+def test_accuracy_map_keeps_its_axes_when_a_curve_leaves_them():
+    fig, ax = plt.subplots()
+    s, d = np.array([1.0, 2.0, 3.0]), np.array([5.0, 10.0])
+    mesh = figures.accuracy_map(
+        ax, s, d, np.full((2, 3), 0.5), chance=0.1, curves={"ξ": (s, np.array([1.0, 1e9, 3.0]))}
+    )
+    assert ax.get_ylim()[1] < 20
+    assert mesh.get_clim() == (0.1, 1.0)
+    plt.close(fig)
