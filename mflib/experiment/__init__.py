@@ -1,0 +1,1 @@
+"""Live experiments: data, random networks, training many networks at once, and their storage."""

@@ -1,0 +1,364 @@
+"""Data sets as tensors on one device: bundled real sets, torchvision's, and white noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mflib import paths
+from mflib.experiment.networks import nonlinearity
+
+_TEST_SHARE = 0.2
+_DOWNLOAD_TIMEOUT = 30.0
+
+
+class DataUnavailable(RuntimeError):
+    """A data set is neither on this machine nor reachable; the message says what to do."""
+
+
+class DataDamaged(RuntimeError):
+    """A data file does not have its published checksum; the message names it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set that sits whole on one device.
+
+    ``x_train`` (n, d) and ``x_test`` (m, d) hold values of ``input_range``; ``y_train`` (n,) and
+    ``y_test`` (m,) are int64 classes 0 … n_classes − 1. ``image_shape`` is (channels, height,
+    width), or (d,) where inputs are not images. ``checksum`` is the SHA-256 of the raw arrays
+    before resizing and scaling.
+    """
+
+    name: str
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    image_shape: tuple[int, ...]
+    n_classes: int
+    input_range: tuple[float, float]
+    checksum: str
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the tensors themselves: what training sees, resized and scaled."""
+        return _digest(
+            tensor.cpu().numpy()
+            for tensor in (self.x_train, self.y_train, self.x_test, self.y_test)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Raw:
+    """Arrays as they come: images (n, channels, h, w) in [0, full], or features (n, d)."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    full: float
+    scaling: str  # "images"; "features", standardised by the training part; or "none"
+
+    def checksum(self) -> str:
+        return _digest((self.x_train, self.y_train, self.x_test, self.y_test))
+
+
+def _digest(arrays: Iterable[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def input_range(activation: object) -> tuple[float, float]:
+    """Return the papers' input range: [0.25, 0.75] if φ's values lie in [0, 1], else [-0.5, 0.5].
+
+    >>> input_range("sigmoid"), input_range("relu")
+    ((0.25, 0.75), (-0.5, 0.5))
+    """
+    low, high = getattr(activation, "range", None) or nonlinearity(activation).range
+    return (0.25, 0.75) if low >= 0 and high <= 1 else (-0.5, 0.5)
+
+
+def load(
+    name: str,
+    *,
+    side: int | None = None,
+    resize: str = "bilinear",
+    input_range: tuple[float, float] = (-0.5, 0.5),
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    n_train: int | None = None,
+    n_test: int | None = None,
+    n_features: int | None = None,
+    n_classes: int | None = None,
+) -> Dataset:
+    """Load a data set whole onto a device, scaled to ``input_range``.
+
+    - ``digits`` (1,797 handwritten digits, 8 × 8), ``breast-cancer`` (569 × 30), ``wine``
+      (178 × 13): bundled with scikit-learn; a stratified fifth, fixed by ``seed``, is the test set.
+    - ``mnist``, ``fashion-mnist``, ``cifar10``: their own split, read through torchvision from
+      the folder ``MFLIB_DATA`` (a torchvision root), else from the user's cache, else downloaded
+      into that cache.
+    - ``noise``: white noise, uniform over ``input_range``, with random labels; sizes
+      ``n_train``, ``n_test``, ``n_features``, ``n_classes`` (1024, 256, 64, 10 unless given).
+
+    Images map [0, full scale] onto ``input_range`` linearly. Features are standardised by the
+    training part, clipped at two standard deviations and mapped linearly. ``side`` resizes
+    images to side × side: ``resize="bilinear"`` interpolates, ``"pad"`` surrounds them with
+    background. ``n_train`` and ``n_test`` keep the first so many samples of any set (those of
+    ``digits``, ``breast-cancer`` and ``wine`` are already shuffled by ``seed``).
+
+    Raises ValueError for a bad argument, DataUnavailable where the data cannot be had, and
+    DataDamaged for a file with a wrong checksum.
+    """
+    lo, hi = input_range
+    if not (np.isfinite(lo) and np.isfinite(hi) and lo < hi):
+        raise ValueError(f"input_range={input_range}: give two finite numbers, low before high")
+    for label, value in (("side", side), ("n_train", n_train), ("n_test", n_test)):
+        if value is not None and value < 1:
+            raise ValueError(f"{label}={value} must be at least 1")
+    if resize not in ("bilinear", "pad"):
+        raise ValueError(f'resize={resize!r} must be "bilinear" or "pad"')
+    if name == "noise":
+        if side is not None:
+            raise ValueError("noise has no side: give n_features, its number of inputs")
+        raw = _noise(n_train or 1024, n_test or 256, n_features or 64, n_classes or 10, seed)
+    elif name not in _READERS:
+        raise ValueError(f"data set {name!r} is not one of {', '.join(names())}")
+    elif n_features is not None or n_classes is not None:
+        raise ValueError(f"n_features and n_classes belong to noise; {name} has its own")
+    else:
+        raw = _READERS[name](name, seed)
+    x_train, x_test = raw.x_train[:n_train], raw.x_test[:n_test]
+    y_train, y_test = raw.y_train[:n_train], raw.y_test[:n_test]
+    for label, wanted, kept in (("n_train", n_train, x_train), ("n_test", n_test, x_test)):
+        if wanted is not None and len(kept) < wanted:
+            raise ValueError(f"{label}={wanted}: {name} has only {len(kept)} such samples")
+    if raw.scaling == "features":
+        x_train, x_test = _standardise(x_train, x_test)
+    train, test = (torch.as_tensor(x, dtype=dtype).div(raw.full) for x in (x_train, x_test))
+    if raw.scaling == "images":
+        train, test = (_resize(x, side, resize, name) for x in (train, test))
+    elif side is not None:
+        raise ValueError(f"{name} holds no images, so side={side} means nothing for it")
+
+    def scaled(unit: Tensor) -> Tensor:
+        return unit.flatten(1).mul(hi - lo).add_(lo).to(device=device)
+
+    return Dataset(
+        name=name,
+        x_train=scaled(train),
+        y_train=torch.as_tensor(y_train.astype(np.int64), device=device),
+        x_test=scaled(test),
+        y_test=torch.as_tensor(y_test.astype(np.int64), device=device),
+        image_shape=tuple(train.shape[1:]),
+        n_classes=int(max(raw.y_train.max(), raw.y_test.max())) + 1,
+        input_range=(float(lo), float(hi)),
+        checksum=raw.checksum(),
+    )
+
+
+def names() -> tuple[str, ...]:
+    """Return the names that ``load`` knows."""
+    return (*_READERS, "noise")
+
+
+def cache_root() -> Path:
+    """Return the folder into which data sets are downloaded."""
+    return paths.cache() / "data"
+
+
+def _resize(unit: Tensor, side: int | None, resize: str, name: str) -> Tensor:
+    """Return images (n, channels, h, w) in [0, 1], brought to side × side where asked."""
+    height, width = unit.shape[-2:]
+    if side is None or (height, width) == (side, side):
+        return unit
+    if resize == "bilinear":
+        return torch.nn.functional.interpolate(
+            unit, size=(side, side), mode="bilinear", align_corners=False, antialias=True
+        ).clamp_(0, 1)
+    if side < max(height, width):
+        raise ValueError(f"side={side}: padding {name} needs at least {max(height, width)}")
+    top, left = (side - height) // 2, (side - width) // 2
+    margins = (left, side - width - left, top, side - height - top)
+    return torch.nn.functional.pad(unit, margins)
+
+
+def _standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return features in [0, 1]: ±2 standard deviations of the training part, clipped."""
+    mean, std = train.mean(0), train.std(0)
+    std = np.where(std > 0, std, 1.0)
+    halves = [np.clip((x - mean) / (2 * std), -1, 1) for x in (train, test)]
+    return (halves[0] + 1) / 2, (halves[1] + 1) / 2
+
+
+def _noise(n_train: int, n_test: int, n_features: int, n_classes: int, seed: int) -> _Raw:
+    if n_features < 1 or n_classes < 2:
+        raise ValueError(
+            f"n_features={n_features}, n_classes={n_classes}: noise needs an input and two classes"
+        )
+    rng = np.random.default_rng([seed, 0x6E6F697365])
+    x = rng.random((n_train + n_test, n_features))
+    # Every class appears equally often, so chance accuracy is exactly 1 / n_classes.
+    y = rng.permutation(np.arange(n_train + n_test) % n_classes)
+    return _Raw(x[:n_train], y[:n_train], x[n_train:], y[n_train:], 1.0, "none")
+
+
+def _bundled(name: str, seed: int) -> _Raw:
+    from sklearn import datasets, model_selection
+
+    loader = {
+        "digits": datasets.load_digits,
+        "breast-cancer": datasets.load_breast_cancer,
+        "wine": datasets.load_wine,
+    }[name]
+    bunch = loader()
+    x, y = np.asarray(bunch.data, np.float64), np.asarray(bunch.target, np.int64)
+    x_train, x_test, y_train, y_test = model_selection.train_test_split(
+        x, y, test_size=_TEST_SHARE, stratify=y, random_state=seed
+    )
+    if name == "digits":
+        x_train, x_test = (part.reshape(-1, 1, 8, 8) for part in (x_train, x_test))
+        return _Raw(x_train, y_train, x_test, y_test, 16.0, "images")
+    return _Raw(x_train, y_train, x_test, y_test, 1.0, "features")
+
+
+# MD5 of the unpacked IDX files, which torchvision reads without a check of its own.
+_IDX_MD5 = {
+    "MNIST": {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+    "FashionMNIST": {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
+}
+_TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+
+
+def import_torchvision() -> ModuleType:
+    """Import torchvision, beside a torch for which its compiled operators were not built too.
+
+    The wheel on the package index is built for the CUDA torch. Beside a CPU-only torch its
+    library of operators does not load, and the import then fails with "operator
+    torchvision::nms does not exist", because Python shadows of two operators are registered
+    at import. Data sets and models need neither, so their signatures are declared here and
+    the import repeated. That comes second because a build whose operators do load would
+    refuse operators that are declared already.
+    """
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        for module in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
+            del sys.modules[module]
+        _DECLARED.append(torch.library.Library("torchvision", "DEF"))
+        for operator in ("nms", "qnms"):
+            _DECLARED[0].define(
+                f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
+        import torchvision
+    return torchvision
+
+
+_DECLARED: list[Any] = []  # a torch.library.Library withdraws its operators when it is collected
+
+
+def _torchvision(name: str, seed: int) -> _Raw:
+    import_torchvision()
+    from torchvision import datasets
+
+    kind = getattr(datasets, _TORCHVISION[name])
+    given = os.environ.get("MFLIB_DATA")
+    places = [Path(given).expanduser()] if given else []
+    places.append(cache_root())
+    for root in places:
+        if _present(kind, root):
+            break
+    else:
+        root = places[-1]
+        _download(kind, root, name)
+    parts = [kind(root, train=train, download=False) for train in (True, False)]
+    x_train, x_test = (_channels_first(np.asarray(part.data)) for part in parts)
+    y_train, y_test = (np.asarray(part.targets, np.int64) for part in parts)
+    return _Raw(x_train, y_train, x_test, y_test, 255.0, "images")
+
+
+def _files(kind: Any, root: Path) -> dict[Path, str]:
+    """Return the files that torchvision will read, each with its MD5."""
+    if kind.__name__ in _IDX_MD5:
+        folder = root / kind.__name__ / "raw"
+        return {folder / file: md5 for file, md5 in _IDX_MD5[kind.__name__].items()}
+    folder = root / kind.base_folder
+    listed = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
+    return {folder / file: md5 for file, md5 in listed}
+
+
+def _present(kind: Any, root: Path) -> bool:
+    """Tell whether every file is there; raise DataDamaged where one has a wrong checksum."""
+    files = _files(kind, root)
+    if not all(path.is_file() for path in files):
+        return False
+    for path, md5 in files.items():
+        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+            raise DataDamaged(
+                f"{path} is damaged (its MD5 is not {md5}): delete it and fetch it again"
+            )
+    return True
+
+
+def _download(kind: Any, root: Path, name: str) -> None:
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)  # a silent network must not hang the caller
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        kind(root, train=True, download=True)
+        complete = _present(kind, root)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, DataDamaged):
+            raise
+        complete = False
+    finally:
+        socket.setdefaulttimeout(timeout)
+    if not complete:
+        raise DataUnavailable(
+            f"{name} is not on this machine and could not be downloaded: set MFLIB_DATA to a "
+            "folder that holds it as torchvision lays it out, or connect to the network and retry"
+        )
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    """Return images (n, channels, h, w) from (n, h, w) or (n, h, w, channels)."""
+    if images.ndim == 3:
+        return images[:, None]
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+_READERS: dict[str, Callable[[str, int], _Raw]] = {
+    "digits": _bundled,
+    "mnist": _torchvision,
+    "fashion-mnist": _torchvision,
+    "cifar10": _torchvision,
+    "breast-cancer": _bundled,
+    "wine": _bundled,
+}

@@ -1,0 +1,202 @@
+"""Shards of long computations on disk: atomic, resumable, checked, keyed by content."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import platform
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+import pandas as pd
+
+from mflib import paths
+
+Arrays: TypeAlias = dict[str, np.ndarray]
+Table: TypeAlias = pd.DataFrame | Arrays
+
+
+class ShardDamaged(RuntimeError):
+    """A shard does not have the checksum of its record; the message names the file."""
+
+
+def canonical(key: Mapping[str, Any]) -> str:
+    """Return a key as JSON that is equal for equal keys: sorted names, shortest exact floats.
+
+    Raises ValueError for a value that JSON cannot hold exactly, such as NaN or an array.
+
+    >>> canonical({"b": (1, 2), "a": 0.1})
+    '{"a": 0.1, "b": [1, 2]}'
+    """
+    try:
+        return json.dumps(dict(key), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"a shard's key must hold plain finite numbers, text and lists: {error}"
+        ) from None
+
+
+class Store:
+    """A folder of shards, each a table that is a pure function of its key.
+
+    A shard is two files named by the SHA-256 of its key: the table, ``<key>.<checksum>.parquet``
+    (``.npz`` for arrays), and a JSON record with the key, the table's checksum, when it was
+    computed, by which versions, and in how many seconds. The table comes first, each file whole
+    or not at all, so at every moment a shard is there or it is not. Processes that compute the
+    same shard at the same time write files that are each complete; the last record wins.
+
+    ``root`` is ``shards`` in the user's cache unless given.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        self.root = Path(root) if root is not None else paths.cache() / "shards"
+
+    @staticmethod
+    def name(key: Mapping[str, Any]) -> str:
+        """Return the name of the shard with this key: 32 hexadecimal digits."""
+        return hashlib.sha256(canonical(key).encode()).hexdigest()[:32]
+
+    def record_path(self, key: Mapping[str, Any]) -> Path:
+        """Return where the record of this key lies, whether it exists or not."""
+        name = self.name(key)
+        return self.root / name[:2] / f"{name}.json"
+
+    def has(self, key: Mapping[str, Any]) -> bool:
+        """Tell whether a shard is recorded, without reading its table."""
+        return self.record_path(key).is_file()
+
+    def record(self, key: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the record of a shard. Raises KeyError if there is none, ShardDamaged if torn."""
+        path = self.record_path(key)
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            raise KeyError(f"no shard {path.stem} in {self.root}") from None
+        try:
+            record = json.loads(raw)
+            stated = record.pop("record_sha256")
+            if stated != _sha256(canonical(record).encode()):
+                raise ValueError("checksum")
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise ShardDamaged(f"record {path} is damaged") from None
+        if canonical(record["key"]) != canonical(key):
+            raise ShardDamaged(f"record {path} holds another key")
+        return record
+
+    def read(self, key: Mapping[str, Any]) -> Table:
+        """Return a shard's table. Raises KeyError if there is none, ShardDamaged if it is wrong."""
+        record = self.record(key)
+        path = self.record_path(key).with_name(record["table"])
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise ShardDamaged(f"shard {path} is gone, though its record is there") from None
+        if _sha256(content) != record["sha256"]:
+            raise ShardDamaged(f"shard {path} does not have its recorded checksum")
+        return _decode(content, record["kind"])
+
+    def write(self, key: Mapping[str, Any], table: Table, *, seconds: float | None = None) -> Table:
+        """Write a shard and return its table as a later read will."""
+        kind, content = _encode(table)
+        record_path = self.record_path(key)
+        digest = _sha256(content)
+        table_path = record_path.with_name(f"{record_path.stem}.{digest[:16]}.{kind}")
+        record = {
+            "key": json.loads(canonical(key)),
+            "kind": kind,
+            "table": table_path.name,
+            "sha256": digest,
+            "computed": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": seconds,
+            "versions": _versions(),
+        }
+        record["record_sha256"] = _sha256(canonical(record).encode())
+        record_path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(table_path, content)
+        write_atomically(record_path, (json.dumps(record, indent=1) + "\n").encode())
+        return _decode(content, kind)
+
+    @overload
+    def fetch(
+        self, key: Mapping[str, Any], compute: Callable[[], pd.DataFrame]
+    ) -> pd.DataFrame: ...
+    @overload
+    def fetch(self, key: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays: ...
+    def fetch(self, key: Mapping[str, Any], compute: Callable[[], Table]) -> Table:
+        """Return the shard with this key, computing and keeping it if it is not there.
+
+        ``compute`` returns a DataFrame or a dict of arrays. A damaged shard is named in a
+        warning and computed again.
+        """
+        try:
+            return self.read(key)
+        except KeyError:
+            pass
+        except ShardDamaged as damage:
+            warnings.warn(f"{damage}: computing it again", RuntimeWarning, stacklevel=2)
+        started = time.perf_counter()
+        table = compute()
+        return self.write(key, table, seconds=round(time.perf_counter() - started, 3))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and have it on disk on return."""
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name, too, must survive a power cut
+    finally:
+        os.close(folder)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _encode(table: Table) -> tuple[str, bytes]:
+    buffer = io.BytesIO()
+    if isinstance(table, pd.DataFrame):
+        table.reset_index(drop=True).to_parquet(buffer, index=False)
+        return "parquet", buffer.getvalue()
+    np.savez_compressed(buffer, allow_pickle=False, **table)
+    return "npz", buffer.getvalue()
+
+
+def _decode(content: bytes, kind: str) -> Table:
+    if kind == "parquet":
+        return pd.read_parquet(io.BytesIO(content))
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _versions() -> dict[str, str]:
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": str(torch.__version__),
+        "pandas": pd.__version__,
+        "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+    }

@@ -1,0 +1,321 @@
+"""Trainability grids and learning curves: many networks over (σ_w², depth), in shards."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from mflib import sources
+from mflib.experiment import data, descent, initialise, networks
+from mflib.experiment.store import Store
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+PRECISIONS = ("tf32", "ieee")
+_MEASURES = ("train_accuracy", "test_accuracy", "train_loss", "test_loss", "diverged")
+_KERNEL = "mflib.experiment.descent"  # with its imports: all code that decides a number
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Settings of a trainability grid: one network per (σ_w², learning rate, depth, seed).
+
+    The defaults are the paper's (§4.1, one epoch on MNIST). ``steps`` counts SGD steps in all;
+    a new permutation of the training set starts every ``steps_per_epoch`` (all full batches
+    unless given; the paper's epoch is 180). ``depths`` counts hidden layers. Weights have
+    variance σ_w²/N_in, biases ``sigma_b2``. ``input_range`` is the paper's for the activation
+    unless given. ``dataset_options`` are further arguments of ``data.load``. ``precision`` is
+    that of float32 matrix products where the device has a choice: "tf32" or "ieee".
+    ``evaluation_samples`` scores on the first so many samples of each part instead of all.
+
+    Raises ValueError, one sentence naming the value, for settings out of range.
+
+    >>> Grid(sigma_w2=(1.5, 2.0), depths=(10, 20)).n_networks
+    4
+    """
+
+    sigma_w2: tuple[float, ...]
+    depths: tuple[int, ...]
+    seeds: tuple[int, ...] = (0,)
+    activation: str = "tanh"
+    sigma_b2: float = 0.05
+    width: int = 300
+    dataset: str = "mnist"
+    dataset_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    input_range: tuple[float, float] | None = None
+    learning_rate: float | tuple[float, ...] = 1e-3
+    momentum: float = 0.0
+    batch_size: int = 256
+    steps: int = 180
+    steps_per_epoch: int | None = None
+    initialisation: str = "gaussian"
+    fan: str = "in"
+    dtype: str = "float32"
+    precision: str = "tf32"
+    evaluation_samples: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("sigma_w2", float), ("depths", int), ("seeds", int)):
+            _set(self, name, _distinct(name, getattr(self, name), kind))
+        rates = self.learning_rate
+        rates = (rates,) if isinstance(rates, int | float) else rates
+        _set(self, "learning_rate", _distinct("learning_rate", rates, float))
+        _set(self, "dataset_options", dict(self.dataset_options))
+        for name in ("sigma_b2", "momentum"):
+            _set(self, name, _number(name, getattr(self, name), float))
+        for name in ("width", "batch_size", "steps", "steps_per_epoch", "evaluation_samples"):
+            value = getattr(self, name)
+            if value is not None or name in ("width", "batch_size", "steps"):
+                _check(_number(name, value, int) >= 1, name, value, "at least 1")
+        for w2 in self.sigma_w2:
+            _check(w2 > 0, "sigma_w2", w2, "above 0")
+        for depth in self.depths:
+            _check(1 <= depth <= 100_000, "depths", depth, "in [1, 100000]")
+        for seed in self.seeds:
+            _check(0 <= seed < 2**63, "seeds", seed, "in [0, 2^63)")
+        for rate in self.learning_rates:
+            _check(rate > 0, "learning_rate", rate, "above 0")
+        _check(self.sigma_b2 >= 0, "sigma_b2", self.sigma_b2, "at least 0")
+        _check(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+        for name, choices in (
+            ("activation", tuple(networks.NONLINEARITIES)),
+            ("dataset", data.names()),
+            ("initialisation", initialise.SCHEMES),
+            ("fan", initialise.FANS),
+            ("dtype", tuple(DTYPES)),
+            ("precision", PRECISIONS),
+        ):
+            value = getattr(self, name)
+            _check(value in choices, name, value, f"one of {', '.join(choices)}")
+        if self.input_range is not None:
+            span = tuple(_number("input_range", end, float) for end in self.input_range)
+            _check(len(span) == 2 and span[0] < span[1], "input_range", span, "two rising numbers")
+            _set(self, "input_range", span)
+
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """The learning rates, always as a tuple."""
+        return self.learning_rate  # type: ignore[return-value]
+
+    @property
+    def n_networks(self) -> int:
+        """Number of networks to train."""
+        return len(self.sigma_w2) * len(self.learning_rates) * len(self.depths) * len(self.seeds)
+
+    def load(self, device: torch.device | str = "cpu") -> data.Dataset:
+        """Load the data set of the grid; raises what ``data.load`` raises."""
+        return data.load(
+            self.dataset,
+            input_range=self.input_range or data.input_range(self.activation),
+            device=device,
+            dtype=DTYPES[self.dtype],
+            **self.dataset_options,
+        )
+
+
+def resolve_device(device: torch.device | str = "auto") -> torch.device:
+    """Return the device to compute on: "auto" is CUDA where there is one, else the CPU.
+
+    Raises ValueError for "cuda" where there is none.
+    """
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(device)
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f'device {str(device)!r} must be "auto", "cpu" or "cuda"')
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError('device "cuda" was asked for, but torch finds no GPU: use "cpu" or "auto"')
+    return chosen
+
+
+def trainability(
+    grid: Grid,
+    *,
+    store: Store | None = None,
+    device: torch.device | str = "auto",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train every network of a grid and return one row each.
+
+    Columns: sigma_w2, depth, seed, learning_rate, train_accuracy, test_accuracy, train_loss,
+    test_loss (mean NLL in nats), diverged. All σ_w² and learning rates of one (depth, seed) are
+    trained as one batched computation, one shard: with a ``store``, shards that it holds are
+    read, and a run that was stopped goes on where it was. Without one, nothing is kept.
+
+    Raises ValueError for settings that the data cannot satisfy, DataUnavailable where the data
+    set is not to be had.
+    """
+    return _run(grid, (grid.steps,), store, device, progress).drop(columns="step")
+
+
+def learning_curves(
+    grid: Grid,
+    *,
+    at: Sequence[int],
+    store: Store | None = None,
+    device: torch.device | str = "auto",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train as ``trainability`` does, scoring after each number of steps in ``at``.
+
+    ``at``: ascending, within [0, grid.steps]. Returns one row per network and step, with the
+    further column ``step``.
+    """
+    steps = _distinct("at", tuple(at), int)
+    if list(steps) != sorted(steps) or not 0 <= steps[0] <= steps[-1] <= grid.steps:
+        raise ValueError(f"at={list(steps)} must rise within [0, {grid.steps}], the grid's steps")
+    return _run(grid, steps, store, device, progress)
+
+
+def shard_keys(
+    grid: Grid,
+    dataset: data.Dataset,
+    *,
+    device: torch.device,
+    at: Sequence[int] | None = None,
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Yield (depth, seed, key) of every shard, all depths of the first seed first.
+
+    A key holds every setting that decides the numbers, the data's checksums, the version of the
+    code that computes them, and the device type, dtype and matrix precision.
+    """
+    settings = dataclasses.asdict(grid)
+    for other in ("depths", "seeds", "precision", "dtype", "steps"):
+        del settings[other]
+    common = {
+        **settings,
+        "input_range": dataset.input_range,
+        "at": list(at if at is not None else (grid.steps,)),
+        "data_checksum": dataset.checksum,
+        "data_fingerprint": dataset.fingerprint(),
+        "code": sources.code_version(_KERNEL),
+        "device": device.type,
+        "dtype": grid.dtype,
+        "matrix_precision": _matrix_precision(grid, device),
+    }
+    for seed in grid.seeds:
+        for depth in grid.depths:
+            yield depth, seed, {**common, "depth": depth, "seed": seed}
+
+
+def _matrix_precision(grid: Grid, device: torch.device) -> str:
+    if grid.dtype == "float32" and device.type == "cuda":
+        return grid.precision
+    return "ieee"
+
+
+def _run(
+    grid: Grid,
+    at: tuple[int, ...],
+    store: Store | None,
+    device: torch.device | str,
+    progress: bool,
+) -> pd.DataFrame:
+    where = resolve_device(device)
+    dataset = grid.load(where)
+    _check_batches(grid, dataset)
+    shards = list(shard_keys(grid, dataset, device=where, at=at))
+    tables = []
+    # disable=None: no bar where the error stream is not a terminal, such as an executed notebook.
+    with tqdm(
+        total=sum(grid.depths) * len(grid.seeds),
+        desc=f"{grid.activation} on {grid.dataset}",
+        unit="layer",
+        disable=None if progress else True,
+    ) as bar:
+        try:
+            for depth, seed, key in shards:
+
+                def compute(depth: int = depth, seed: int = seed) -> pd.DataFrame:
+                    return _train_shard(grid, dataset, depth, seed, at, where)
+
+                tables.append(compute() if store is None else store.fetch(key, compute))
+                bar.update(depth)
+        except KeyboardInterrupt:
+            kept = "all kept" if store is not None else "none kept, for want of a store"
+            raise KeyboardInterrupt(
+                f"stopped after {len(tables)} of {len(shards)} shards, {kept}"
+            ) from None
+    order = ["depth", "sigma_w2", "learning_rate", "seed", "step"]
+    return pd.concat(tables).sort_values(order, ignore_index=True)
+
+
+def _check_batches(grid: Grid, dataset: data.Dataset) -> None:
+    n = len(dataset.x_train)
+    needed = grid.batch_size * (grid.steps_per_epoch or 1)
+    if needed > n:
+        raise ValueError(
+            f"batch_size={grid.batch_size} with steps_per_epoch={grid.steps_per_epoch} needs "
+            f"{needed} training samples, but {grid.dataset} has {n}: lower one of the two"
+        )
+
+
+def _train_shard(
+    grid: Grid,
+    dataset: data.Dataset,
+    depth: int,
+    seed: int,
+    at: tuple[int, ...],
+    device: torch.device,
+) -> pd.DataFrame:
+    members = [(w2, rate) for w2 in grid.sigma_w2 for rate in grid.learning_rates]
+    evaluations = descent.train_members(
+        (dataset.x_train, dataset.y_train),
+        (dataset.x_test, dataset.y_test),
+        n_classes=dataset.n_classes,
+        activation=grid.activation,
+        sigma_w2=[w2 for w2, _ in members],
+        learning_rates=[rate for _, rate in members],
+        seeds=[seed] * len(members),
+        sigma_b2=grid.sigma_b2,
+        width=grid.width,
+        depth=depth,
+        batch_size=grid.batch_size,
+        momentum=grid.momentum,
+        steps_per_epoch=grid.steps_per_epoch,
+        initialisation=grid.initialisation,
+        fan=grid.fan,
+        precision=_matrix_precision(grid, device),
+        evaluation_samples=grid.evaluation_samples,
+        at=at,
+    )
+    rows = pd.DataFrame(members, columns=["sigma_w2", "learning_rate"])
+    rows = rows.assign(depth=depth, seed=seed)
+    scored = [
+        rows.assign(step=step, **{name: getattr(result, name) for name in _MEASURES})
+        for step, result in zip(at, evaluations, strict=True)
+    ]
+    columns = ["sigma_w2", "depth", "seed", "learning_rate", "step", *_MEASURES]
+    return pd.concat(scored, ignore_index=True)[columns]
+
+
+def _set(grid: Grid, name: str, value: object) -> None:
+    object.__setattr__(grid, name, value)
+
+
+def _check(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}={value!r} must be {allowed}")
+
+
+def _number(name: str, value: Any, kind: type) -> Any:
+    """Return a finite number of the kind; an int may stand for a float, never the reverse."""
+    good = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    if not good or not math.isfinite(value):
+        wanted = "an integer" if kind is int else "a finite number"
+        raise ValueError(f"{name}={value!r} must be {wanted}")
+    return kind(value)
+
+
+def _distinct(name: str, values: Any, kind: type) -> tuple[Any, ...]:
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not len(values):
+        raise ValueError(f"{name}={values!r} must be a list of at least one number")
+    numbers = tuple(_number(name, value, kind) for value in values)
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"{name}={list(numbers)} names a value twice")
+    return numbers
