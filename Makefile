@@ -1,0 +1,39 @@
+# Every target sets up first; `make setup` does nothing when .venv is complete.
+# Another Python than python3:  make PYTHON=python3.12 book
+
+PYTHON ?= python3
+RUN := .venv/bin/python -m
+SHELL := /bin/bash
+START := $(shell date +%s)
+# The tests run side by side, so each keeps to one core.
+TEST_WORKERS ?= 2
+
+.PHONY: help setup book test lint bench clean
+
+help:
+	@echo 'make book    execute every notebook and build the book (what is up to date is kept)'
+	@echo 'make test    run the tests'
+	@echo 'make lint    check style and types'
+	@echo 'make bench   run the benchmarks; one JSON line per measurement'
+	@echo 'make setup   make the environment, .venv, that all of these use'
+	@echo 'make clean   remove what was made, but neither .venv nor results'
+
+setup:
+	@command -v $(PYTHON) >/dev/null || { echo 'mflib needs Python 3.11 or newer, and there is no $(PYTHON) here: install one, or name it, as in "make PYTHON=python3.12".' >&2; exit 1; }
+	@$(PYTHON) tools/environment.py
+
+book: setup
+	@MFLIB_FOLLOW_PARENT=1 $(RUN) mflib.build book $(START)
+
+test: setup
+	@OMP_NUM_THREADS=1 $(RUN) pytest -n $(TEST_WORKERS) --dist loadgroup
+
+lint: setup
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+
+bench: setup
+	@for file in benchmarks/*.py; do $(RUN) benchmarks.$$(basename $$file .py) || exit 1; done
+
+clean:
+	rm -rf _build .snakemake notebooks/*.ipynb .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,268 @@
+"""Making the book: what is stale is found by content, Snakemake executes it, one build at a time.
+
+``make book`` calls this module. It may be killed at any moment: notebooks and the finished book
+are put in place whole, every process it started ends with it, and its lock dies with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from mflib import notebooks, paths
+
+PATIENCE = 5.0
+"""Seconds to wait for another build: one that was killed needs a moment until its last process
+has seen it."""
+
+
+def follow_parent(*, interval: float = 0.2) -> None:
+    """End this process soon after the one that started it has ended, if the latter asks for it.
+
+    A killed ``make`` or Snakemake cannot stop what it started, which would go on to write into
+    the next build. It asks by MFLIB_FOLLOW_PARENT in the environment; a shell does not, so a build
+    started by hand outlives its terminal.
+    """
+    if not os.environ.get("MFLIB_FOLLOW_PARENT"):
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(interval)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="follow-parent").start()
+
+
+# --- what is stale ----------------------------------------------------------------------
+
+
+def _inputs_dir() -> Path:
+    folder = paths.build() / "inputs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _stamp(name: str, text: str, *, fresh: bool) -> Path:
+    """Return the file that stands for the content of all inputs of ``name``.
+
+    It is rewritten, and so newer than any output, exactly if the output is not from this content:
+    Snakemake, which compares times, then does what a comparison of content asks for, and a
+    ``git checkout`` that only alters times costs nothing.
+    """
+    file = _inputs_dir() / f"{name}.json"
+    if not fresh or not file.is_file() or file.read_text(encoding="utf-8") != text:
+        notebooks.write_atomically(file, text)
+    return file
+
+
+def notebook_stamp(name: str) -> Path:
+    """Return the stamp of a chapter at the quick profile. Raises ValueError as `notebooks.plan`."""
+    wanted = notebooks.plan(name, "quick")
+    fresh = notebooks.is_fresh(wanted)
+    file = _stamp(name, wanted.text(), fresh=fresh)
+    if fresh:
+        # The notebook is right whatever the times say; the stamp must not look newer than it.
+        _not_newer(file, notebooks.executed(name))
+    return file
+
+
+def _not_newer(file: Path, than: Path) -> None:
+    newest = than.stat().st_mtime_ns
+    if file.stat().st_mtime_ns > newest:
+        os.utime(file, ns=(newest, newest))
+
+
+def book_files() -> list[Path]:
+    """Return the files that the book is made from, apart from the executed notebooks.
+
+    All of the package counts, since pages quote its docstrings.
+    """
+    root = paths.root()
+    found = [p for p in paths.book().rglob("*") if p.is_file() and "_build" not in p.parts]
+    found += [root / name for name in ("_config.yml", "_toc.yml", "requirements.lock", "README.md")]
+    found += [p for p in (root / "mflib").rglob("*") if p.suffix != ".pyc"]
+    return [p for p in found if p.is_file()]
+
+
+def _book_text() -> str:
+    """Return the content that the book is made from, executed notebooks included, as JSON."""
+    import json
+
+    ran = [file for name in notebooks.names() if (file := notebooks.executed(name)).is_file()]
+    return json.dumps(notebooks.hashes([*book_files(), *ran]), indent=1) + "\n"
+
+
+def index() -> Path:
+    """Return the first page of the finished book."""
+    return paths.build() / "book" / "_build" / "html" / "index.html"
+
+
+def book_record() -> Path:
+    """Return the file, written last, that says what the finished book was made from."""
+    return paths.build() / "book.json"
+
+
+def book_stamp() -> Path:
+    """Return the stamp of the book's own inputs."""
+    done, text = book_record(), _book_text()
+    fresh = index().is_file() and done.is_file() and done.read_text(encoding="utf-8") == text
+    file = _stamp("book", text, fresh=fresh)
+    if fresh:
+        _not_newer(file, done)
+    return file
+
+
+# --- the HTML ---------------------------------------------------------------------------
+
+
+def _child(*arguments: str, log: IO[str]) -> None:
+    """Run a Python command in the project, its output into ``log``. Raises CalledProcessError."""
+    subprocess.run(
+        [sys.executable, *arguments],
+        cwd=paths.root(),
+        env={**os.environ, "MFLIB_FOLLOW_PARENT": "1", "MFLIB_ROOT": str(paths.root())},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        check=True,
+    )
+
+
+_JUPYTER_BOOK = (
+    "from mflib.build import follow_parent; follow_parent(); "
+    "from jupyter_book.cli.main import main; main()"
+)
+
+
+def html() -> None:
+    """Stage the book and build its pages, warnings being errors; put them in place if all is well.
+
+    Always from nothing: Sphinx reports a warning only for pages that it reads again, so a second
+    build over the remains of one that failed would pass. Raises RuntimeError with the warnings.
+    """
+    part, log_file = paths.build() / "book.part", paths.build() / "book.log"
+    shutil.rmtree(part, ignore_errors=True)
+    made_from = _book_text()
+    try:
+        with log_file.open("w", encoding="utf-8") as log:
+            _child("-m", "mflib.report.pages", "--out", str(part), log=log)
+            strictly = ("-W", "-n", "--keep-going")
+            build = ("build", str(part), "--path-output", str(part), *strictly)
+            _child("-c", _JUPYTER_BOOK, *build, log=log)
+    except subprocess.CalledProcessError:
+        raise RuntimeError(
+            f"the pages could not be built:\n{_complaints(log_file)}\nAll of it is in {log_file}"
+        ) from None
+    book_record().unlink(missing_ok=True)
+    shutil.rmtree(paths.build() / "book", ignore_errors=True)
+    part.rename(paths.build() / "book")
+    notebooks.write_atomically(book_record(), made_from)
+
+
+def _complaints(log_file: Path) -> str:
+    """Return the lines of a log that say what is wrong, or else its end."""
+    lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+    words = ("WARNING", "ERROR", "Error:", "SEVERE")
+    wrong = list(dict.fromkeys(line for line in lines if any(word in line for word in words)))
+    return "\n".join(wrong[:40] or lines[-20:])
+
+
+# --- make book --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock of builds in this project, or raise RuntimeError if another build goes on.
+
+    The kernel drops the lock with the process that holds it, so a dead build never blocks.
+    """
+    paths.build().mkdir(parents=True, exist_ok=True)
+    with (paths.build() / "lock").open("a+", encoding="utf-8") as file:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    file.seek(0)
+                    raise RuntimeError(
+                        "another 'make book' is at work in this folder (process "
+                        f"{file.read().strip() or 'unknown'}): wait until it has ended, or stop it"
+                    ) from None
+                time.sleep(0.1)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _snakemake(*arguments: str) -> int:
+    """Run Snakemake in this process, so that nothing lies between us and what it starts."""
+    from snakemake.cli import main
+
+    os.chdir(paths.root())
+    try:
+        main(list(arguments))
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def book(started: float) -> int:
+    """Bring the book up to date, print its first page and the time taken; return the exit code.
+
+    ``started`` is when it began, in seconds since the epoch.
+    """
+    try:
+        with _alone():
+            stale = [n for n in notebooks.names() if not notebooks.is_fresh(notebooks.plan(n))]
+            print(f"Notebooks to execute: {', '.join(stale) or 'none'}", flush=True)
+            # Our lock stands in for Snakemake's, which a killed run leaves behind.
+            options = ("--cores", "all", "--nolock", "--rerun-incomplete", "--quiet", "all")
+            failed = _snakemake("book", *options, "--rerun-triggers", "mtime")
+    except (RuntimeError, ValueError, SyntaxError) as error:
+        print(f"make book: {error}", file=sys.stderr)
+        return 1
+    if failed:
+        print("make book: stopped, see above; what is done is kept", file=sys.stderr)
+        return 1
+    print(f"Book: {index()}")
+    print(f"Time: {_duration(time.time() - started)}")
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the Makefile and the Snakefile ask for: ``book [START]`` or ``html``."""
+    follow_parent()
+    if arguments == ["html"]:
+        try:
+            html()
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            return 1
+        return 0
+    if arguments[:1] == ["book"] and len(arguments) <= 2:
+        return book(float(arguments[1]) if len(arguments) == 2 else time.time())
+    print("usage: python -m mflib.build book [seconds since the epoch] | html", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

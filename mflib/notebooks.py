@@ -1,0 +1,440 @@
+"""The chapters: which there are, what they take, what they depend on, and how one is executed.
+
+A chapter is ``notebooks/<name>.py``, a jupytext percent file. Its executed copy,
+``notebooks/<name>.ipynb``, is written whole or not at all, and holds in ``metadata["mflib"]`` what
+it was executed from, so that whether it is fresh is read from the notebook itself and not from
+the times of files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mflib import parameters, paths, sources
+from mflib.parameters import Parameter
+
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+class CellError(Exception):
+    """A cell of a notebook failed; ``kept`` is the partly executed notebook."""
+
+    def __init__(self, message: str, *, source: str, traceback: str, kept: Path) -> None:
+        super().__init__(message)
+        self.source = source
+        self.traceback = traceback
+        self.kept = kept
+
+
+# --- which chapters there are, and what they take ---------------------------------------------
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all chapters, sorted."""
+    return tuple(sorted(p.stem for p in paths.notebooks().glob("*.py") if p.stem[0] not in "._"))
+
+
+def source(name: str) -> Path:
+    """Return the file of a chapter. Raises ValueError, with the nearest name, if there is none."""
+    known = names()
+    if name not in known:
+        raise ValueError(f"no notebook {name!r}: {parameters.nearest(name, known)}")
+    return paths.notebooks() / f"{name}.py"
+
+
+def read(name: str) -> Any:
+    """Return a chapter as an unexecuted notebook. Raises ValueError if there is no such chapter.
+
+    The same source gives the same notebook, the ids of its cells included.
+    """
+    import jupytext
+
+    notebook = jupytext.read(source(name), fmt="py:percent")
+    notebook.metadata = type(notebook.metadata)(kernelspec=KERNEL)
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"
+    return notebook
+
+
+def _parameters_cell(name: str, notebook: Any) -> Any:
+    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise ValueError(
+            f"{source(name)} has {len(cells)} cells tagged 'parameters': give it exactly one, "
+            "begun by '# %% tags=[\"parameters\"]'"
+        )
+    return cells[0]
+
+
+def takes(name: str) -> dict[str, Parameter]:
+    """Return the parameters of a chapter, by name, in the order of its cell.
+
+    Raises ValueError if there is no such chapter or its parameters cell is not well formed.
+    """
+    cell = _parameters_cell(name, read(name))
+    try:
+        return parameters.parse(cell.source)
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(f"{source(name)}: {error}") from None
+
+
+def title(name: str) -> str:
+    """Return the title of a chapter: its first heading."""
+    for line in source(name).read_text(encoding="utf-8").splitlines():
+        if line.startswith("# # "):
+            return line.removeprefix("# # ").strip()
+    return ""
+
+
+# --- profiles ----------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers and booleans, and no key twice.
+
+    YAML 1.1, which PyYAML reads, takes ``1e-3`` for a string and ``on`` for true.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                line = node.start_mark.line + 1
+                raise ValueError(f"{key!r} is given twice in the block at line {line}")
+        return super().construct_mapping(node, deep)
+
+
+_CORE_SCHEMA = {
+    "tag:yaml.org,2002:null": r"^(?:~|null|Null|NULL|)$",
+    "tag:yaml.org,2002:bool": r"^(?:true|True|TRUE|false|False|FALSE)$",
+    "tag:yaml.org,2002:int": r"^[-+]?(?:0|[1-9][0-9]*)$",
+    "tag:yaml.org,2002:float": (
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+}
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern in _CORE_SCHEMA.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), None)
+
+
+def profiles() -> tuple[str, ...]:
+    """Return the names of all profiles, sorted."""
+    return tuple(sorted(p.stem for p in (paths.notebooks() / "profiles").glob("*.yaml")))
+
+
+def profile(which: str, name: str) -> dict[str, Any]:
+    """Return the block for the chapter ``name`` in the profile ``which``, unchecked.
+
+    Raises ValueError if there is no such profile, it cannot be read, or it has no such block.
+    """
+    if which not in profiles():
+        raise ValueError(f"no profile {which!r}: {parameters.nearest(which, profiles())}")
+    file = paths.notebooks() / "profiles" / f"{which}.yaml"
+    try:
+        blocks = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(blocks, dict) or name not in blocks:
+        has = ", ".join(map(str, blocks)) if isinstance(blocks, dict) and blocks else "none"
+        raise ValueError(
+            f"{file} has no block {name!r} (it has {has}): add '{name}: {{}}' to run the notebook "
+            "with its defaults"
+        )
+    block = blocks[name]
+    if not isinstance(block, dict):
+        raise ValueError(f"{file}: the block {name!r} is no list of 'parameter: value' lines")
+    return block
+
+
+# --- what an execution depends on ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One execution, decided: all parameter values, and the content of all that it depends on."""
+
+    name: str
+    profile: str
+    values: dict[str, Any]
+    files: dict[str, str] = field(repr=False)
+
+    def text(self) -> str:
+        """Return the plan as JSON, the same for the same plan."""
+        return json.dumps(vars(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def digest(self) -> str:
+        """Return a hash of the plan: sixteen hexadecimal digits of SHA-256."""
+        return hashlib.sha256(self.text().encode()).hexdigest()[:16]
+
+
+def hashes(files: list[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file, by its path in the project."""
+    return {
+        file.relative_to(paths.root()).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(set(files))
+    }
+
+
+def inputs(name: str) -> list[Path]:
+    """Return the files that a chapter's result depends on, apart from its profile's block.
+
+    They are its source, what it imports of ours, the locked versions, and the recorded tables
+    that are its own, which are the files under ``results`` whose path there begins with its name.
+    """
+    tables = [p for p in paths.results().glob(f"{name}*") if p.is_file()]
+    tables += [p for p in paths.results().glob(f"{name}*/**/*") if p.is_file()]
+    lock = paths.root() / "requirements.lock"
+    locked = [lock] if lock.is_file() else []
+    return [source(name), *sources.notebook_closure(name), *locked, *tables]
+
+
+def plan(name: str, profile_name: str = "quick", given: Mapping[str, Any] | None = None) -> Plan:
+    """Decide an execution: the profile's values over the defaults, ``given`` over both.
+
+    Entries of ``given`` that are text are read as from a command line. Raises ValueError, with one
+    sentence, for whatever is unknown, of a wrong type or out of range; nothing is executed.
+    """
+    known = takes(name)
+    try:
+        from_profile = parameters.resolve(known, profile(profile_name, name))
+    except ValueError as error:
+        raise ValueError(f"profile {profile_name}, notebook {name}: {error}") from None
+    typed = {
+        key: parameters.from_text(known[key], value)
+        if isinstance(value, str) and key in known
+        else value
+        for key, value in (given or {}).items()
+    }
+    values = parameters.resolve(known, {**from_profile, **typed})
+    return Plan(name, profile_name, values, hashes(inputs(name)))
+
+
+def executed(name: str) -> Path:
+    """Return where the executed copy of a chapter goes, for the book."""
+    return paths.notebooks() / f"{name}.ipynb"
+
+
+def record(file: Path) -> dict[str, Any]:
+    """Return what an executed notebook says it was executed from; empty where it says nothing."""
+    try:
+        metadata = json.loads(file.read_text(encoding="utf-8"))["metadata"]["mflib"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def is_fresh(wanted: Plan) -> bool:
+    """Tell whether the chapter's executed copy came from exactly this plan."""
+    return record(executed(wanted.name)).get("digest") == wanted.digest()
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write a file whole or not at all, whenever the process or the machine may stop."""
+    descriptor, part = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(part, 0o666 & ~_umask())
+        os.replace(part, file)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# --- execution -----------------------------------------------------------------------------------
+
+
+def check_output(file: Path) -> Path:
+    """Return ``file`` with links followed, if a notebook can be written there.
+
+    Raises ValueError if it is a folder, lies in none, is no ``.ipynb``, or may not be written.
+    """
+    file = file.expanduser().resolve()
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: give the name of a file in it, like out.ipynb")
+    if file.suffix != ".ipynb":
+        raise ValueError(f"{file} does not end in .ipynb: give a name that does")
+    if not file.parent.is_dir():
+        raise ValueError(f"the folder {file.parent} does not exist: make it first")
+    try:
+        # A file without a name, gone as soon as it is closed, whatever happens.
+        tempfile.TemporaryFile(dir=file.parent).close()
+    except OSError as error:
+        raise ValueError(
+            f"cannot write in {file.parent} ({error.strerror}): give another place"
+        ) from None
+    return file
+
+
+def convert(name: str, output: Path) -> Path:
+    """Write a chapter as an unexecuted notebook, for Jupyter or plain papermill; return where."""
+    import nbformat
+
+    output = check_output(output)
+    takes(name)
+    write_atomically(output, nbformat.writes(read(name)))
+    return output
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use: the machine's, its affinity's, its quota's."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass
+    return cores
+
+
+def _kernel_environment(work: Path) -> dict[str, str]:
+    """Return what a notebook's process is told beside what the user's environment says.
+
+    Its IPython folder is empty, so that nobody's start-up files come into a chapter, and it finds
+    the mflib that this process found, even where another copy is the installed one.
+    """
+    package = str(Path(__file__).resolve().parents[1])
+    search = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    cores = str(available_cores())
+    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {
+        "MFLIB_ROOT": str(paths.root()),
+        "PYTHONPATH": os.pathsep.join(search),
+        "IPYTHONDIR": str(work / "ipython"),
+        "PYTHONSTARTUP": "",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        **{name: os.environ.get(name, cores) for name in threads},
+    }
+
+
+def _kernel_manager(work: Path) -> type:
+    """Return a kernel manager whose kernel is this Python, whichever kernels are installed."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    spec = KernelSpec(
+        argv=[
+            *(sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher"),
+            *("-f", "{connection_file}", "--HistoryManager.enabled=False"),
+            "--log-level=CRITICAL",
+        ],
+        display_name=KERNEL["display_name"],
+        language=KERNEL["language"],
+        env=_kernel_environment(work),
+    )
+
+    class ThisPython(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return spec
+
+    return ThisPython
+
+
+def _finish(notebook: Any, record: dict[str, Any]) -> None:
+    """Leave in a notebook what it is, and take out what differs between equal executions."""
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata["kernelspec"] = dict(KERNEL)
+    notebook.metadata["mflib"] = record
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+
+
+def failed_name(output: Path) -> Path:
+    """Return where the partly executed notebook is kept when a cell fails."""
+    return output.with_suffix(".failed.ipynb")
+
+
+def execute(wanted: Plan, output: Path | None = None, *, progress: bool = True) -> Path:
+    """Execute a chapter as planned, through papermill, and write it to ``output`` when it is done.
+
+    ``output`` is the chapter's place in the book unless given. Returns it. Raises ValueError if
+    nothing can be written there, before any work; CellError if a cell fails, and then the partly
+    executed notebook is kept beside ``output`` as ``<name>.failed.ipynb``.
+    """
+    import nbformat
+
+    output = check_output(output or executed(wanted.name))
+    notebook = read(wanted.name)
+    cell = _parameters_cell(wanted.name, notebook)
+    cell.source = parameters.rewrite(cell.source, wanted.values)
+    record: dict[str, Any] = {
+        "notebook": wanted.name,
+        "profile": wanted.profile,
+        "parameters": wanted.values,
+    }
+    started = time.monotonic()
+    work = Path(tempfile.mkdtemp(prefix="mflib-"))
+    try:
+        notebook = _run_papermill(notebook, work, progress=progress)
+        record["seconds"] = round(time.monotonic() - started, 1)
+        _finish(notebook, {**record, "digest": wanted.digest()})
+        write_atomically(output, nbformat.writes(notebook))
+        failed_name(output).unlink(missing_ok=True)
+        return output
+    except CellError as error:
+        notebook = nbformat.read(error.kept, as_version=4)
+        _finish(notebook, record)
+        error.kept = failed_name(output)
+        write_atomically(error.kept, nbformat.writes(notebook))
+        raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _run_papermill(notebook: Any, work: Path, *, progress: bool) -> Any:
+    """Return the executed notebook; raise CellError, with what was done so far kept in ``work``."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    partial = work / "partial.ipynb"
+    try:
+        return papermill.execute_notebook(
+            notebook,
+            partial,
+            kernel_name=KERNEL["name"],
+            kernel_manager_class=_kernel_manager(work),
+            progress_bar=progress,
+            cwd=paths.notebooks(),
+        )
+    except papermill.PapermillExecutionError as error:
+        raise CellError(
+            f"{error.ename}: {error.evalue}",
+            source=error.source,
+            traceback="\n".join(error.traceback),
+            kept=partial,
+        ) from None
+    except DeadKernelError:
+        raise CellError(
+            "the notebook's process died, most often for lack of memory",
+            source="",
+            traceback="",
+            kept=partial,
+        ) from None

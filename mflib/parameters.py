@@ -1,0 +1,313 @@
+"""The parameters cell of a notebook: read, and held to the types and ranges that it states.
+
+A parameter is one line, ``sigma_b2: float = 0.05  # bias variance [0, 4]``. Its comment ends in the
+range, ``[lo, hi]`` with either end open as ``(lo`` or ``hi)``, or in the choices, ``{a, b}``; for a
+list the range holds for each entry.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import io
+import math
+import re
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+
+_NUMBER = r"[+-]?(?:\d+\*\*\d+|inf|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+_INTERVAL = re.compile(
+    rf"(?P<open>[\[(])\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*(?P<close>[\])])$"
+)
+_CHOICES = re.compile(r"\{(?P<items>[^{}]+)\}$")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The numbers between two ends, either of which may be left out."""
+
+    low: float
+    high: float
+    includes_low: bool
+    includes_high: bool
+    text: str
+
+    def __contains__(self, value: Any) -> bool:
+        above = self.low <= value if self.includes_low else self.low < value
+        below = value <= self.high if self.includes_high else value < self.high
+        return above and below
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A few named values."""
+
+    values: tuple[Any, ...]
+    text: str
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.values
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell; ``base`` is the type of the value, or of a list's entries."""
+
+    name: str
+    base: str
+    is_list: bool
+    optional: bool
+    default: Any
+    meaning: str
+    allowed: Interval | Choices | None
+
+    @property
+    def type(self) -> str:
+        """The type as it is written in a notebook: ``float``, ``list[int]``, ``int | None``."""
+        name = f"list[{self.base}]" if self.is_list else self.base
+        return f"{name} | None" if self.optional else name
+
+
+def _number(text: str) -> float:
+    base, _, power = text.partition("**")
+    return int(base) ** int(power) if power else float(text)
+
+
+def _scalar(text: str, base: str) -> Any:
+    """Return the value that ``text`` writes in the type ``base``; ValueError if it writes none."""
+    if base == "str":
+        return text
+    if base == "bool":
+        if text not in ("True", "true", "False", "false"):
+            raise ValueError(text)
+        return text in ("True", "true")
+    return TYPES[base](text)
+
+
+def _range(comment: str, base: str) -> tuple[str, Interval | Choices | None]:
+    """Split a comment into its meaning and the range or the choices at its end."""
+    if found := _INTERVAL.search(comment):
+        low, high = _number(found["low"]), _number(found["high"])
+        if not low <= high:
+            raise ValueError(f"the range {found[0]} is empty")
+        allowed: Interval | Choices = Interval(
+            low, high, found["open"] == "[", found["close"] == "]", found[0]
+        )
+    elif found := _CHOICES.search(comment):
+        values = tuple(_scalar(item.strip(), base) for item in found["items"].split(","))
+        allowed = Choices(values, found[0])
+    elif comment.endswith(("]", "}")):
+        raise ValueError(f"the end of the comment {comment!r} is no range like [0, 4] or {{a, b}}")
+    else:
+        return comment, None
+    meaning = comment[: found.start()].rstrip(" ,")
+    return re.sub(r",?\s*\beach$", "", meaning), allowed
+
+
+def _annotation(node: ast.expr) -> tuple[str, bool, bool]:
+    """Return (base, is_list, optional) of an annotation."""
+    text = ast.unparse(node)
+    optional = text.endswith(" | None")
+    text = text.removesuffix(" | None")
+    is_list = text.startswith("list[") and text.endswith("]")
+    base = text[len("list[") : -1] if is_list else text
+    if base not in TYPES:
+        raise ValueError(
+            f"the type {ast.unparse(node)} is none of int, float, str, bool, list[...]"
+        )
+    return base, is_list, optional
+
+
+def _comments(source: str) -> dict[int, str]:
+    """Return the comment on each line that has one."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {
+        token.start[0]: token.string.lstrip("# ").rstrip()
+        for token in tokens
+        if token.type == tokenize.COMMENT
+    }
+
+
+def _assignments(source: str) -> Iterable[ast.AnnAssign]:
+    for node in ast.parse(source).body:
+        if (
+            not isinstance(node, ast.AnnAssign)
+            or not isinstance(node.target, ast.Name)
+            or node.value is None
+        ):
+            raise ValueError(
+                f"line {node.lineno} of the parameters cell is no 'name: type = value  # meaning'"
+            )
+        yield node
+
+
+def parse(source: str) -> dict[str, Parameter]:
+    """Return the parameters that the source of a parameters cell defines, by name, in its order.
+
+    Raises ValueError for a line that is no typed assignment of a literal, for an unknown type, for
+    a comment whose end looks like a range and is none, and for a default outside its own range.
+
+    >>> parse("depth: int = 5  # layers [1, 100]")["depth"].allowed.text
+    '[1, 100]'
+    """
+    comments = _comments(source)
+    found: dict[str, Parameter] = {}
+    for node in _assignments(source):
+        assert isinstance(node.target, ast.Name)
+        assert node.value is not None
+        name = node.target.id
+        lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        comment = " ".join(comments[line] for line in lines if line in comments)
+        try:
+            base, is_list, optional = _annotation(node.annotation)
+            meaning, allowed = _range(comment, base)
+            default = ast.literal_eval(node.value)
+        except ValueError as error:
+            raise ValueError(f"parameter {name!r}: {error}") from None
+        parameter = Parameter(name, base, is_list, optional, default, meaning, allowed)
+        found[name] = _with_checked_default(parameter)
+    return found
+
+
+def _with_checked_default(parameter: Parameter) -> Parameter:
+    return Parameter(**{**vars(parameter), "default": check(parameter, parameter.default)})
+
+
+def _advice(parameter: Parameter) -> str:
+    """Say what may be given instead."""
+    each = "each entry " if parameter.is_list else ""
+    within = f", {each}within {parameter.allowed.text}" if parameter.allowed else ""
+    what = f"list of {parameter.base}" if parameter.is_list else parameter.base
+    none = " or None" if parameter.optional else ""
+    return f"give {_article(what)}{none}{within}, such as {parameter.default!r}"
+
+
+def _article(what: str) -> str:
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
+
+
+def _check_scalar(parameter: Parameter, value: Any) -> Any:
+    if parameter.base == "float" and type(value) is int:
+        value = float(value)
+    if type(value) is not TYPES[parameter.base]:
+        raise ValueError(
+            f"{parameter.name} = {value!r} is {_article(type(value).__name__)}: "
+            f"{_advice(parameter)}"
+        )
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError(f"{parameter.name} = nan is not a number: {_advice(parameter)}")
+    if parameter.allowed is None:
+        if isinstance(value, float) and math.isinf(value):
+            raise ValueError(f"{parameter.name} = {value!r} is not finite: {_advice(parameter)}")
+    elif value not in parameter.allowed:
+        raise ValueError(f"{parameter.name} = {value!r} is out of range: {_advice(parameter)}")
+    return value
+
+
+def check(parameter: Parameter, value: Any) -> Any:
+    """Return ``value`` in the parameter's type: an int becomes a float where one is asked for.
+
+    Raises ValueError with one sentence that names the value, what is allowed and an example, if
+    the type is another, an entry is out of range, not a number, or a list is empty.
+    """
+    if value is None and parameter.optional:
+        return None
+    if not parameter.is_list:
+        return _check_scalar(parameter, value)
+    if not isinstance(value, list):
+        raise ValueError(
+            f"{parameter.name} = {value!r} is {_article(type(value).__name__)}: "
+            f"{_advice(parameter)}"
+        )
+    if not value:
+        raise ValueError(f"{parameter.name} = [] is empty: {_advice(parameter)}")
+    return [_check_scalar(parameter, entry) for entry in value]
+
+
+def _unquoted(text: str) -> str:
+    quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
+
+
+def from_text(parameter: Parameter, text: str) -> Any:
+    """Return the checked value that ``text`` of a command line means: ``1,2,3`` is a list.
+
+    Raises ValueError as `check` does.
+    """
+    text = text.strip()
+    if parameter.optional and text in ("None", "none"):
+        return None
+    try:
+        if not parameter.is_list:
+            return check(parameter, _scalar(_unquoted(text), parameter.base))
+        bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+        entries = [_unquoted(entry.strip()) for entry in bare.split(",")] if bare.strip() else []
+        value = [_scalar(entry, parameter.base) for entry in entries]
+    except ValueError as error:
+        if str(error).startswith(f"{parameter.name} = "):
+            raise
+        raise ValueError(
+            f"{parameter.name} = {text!r} is not {_article(parameter.type)}: {_advice(parameter)}"
+        ) from None
+    return check(parameter, value)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the hint that names what ``name`` may have meant, or all that is known."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known are {', '.join(known)}" if known else "there is none"
+
+
+def resolve(parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a value for every parameter: the given ones, checked, and defaults for the others.
+
+    Raises ValueError for an unknown name, with the nearest known one, and as `check` does.
+    """
+    for name in given:
+        if name not in parameters:
+            raise ValueError(f"no parameter {name!r}: {nearest(name, parameters)}")
+    return {
+        name: check(parameter, given[name]) if name in given else parameter.default
+        for name, parameter in parameters.items()
+    }
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    if isinstance(value, float) and math.isinf(value):
+        return f'float("{value}")'
+    return repr(value)
+
+
+def rewrite(source: str, values: Mapping[str, Any]) -> str:
+    """Return a parameters cell with ``values`` in the place of its defaults, all else as it is.
+
+    A reader of the executed notebook then sees one cell, with the values that were used.
+
+    >>> rewrite("depth: int = 5  # layers [1, 100]", {"depth": 7})
+    'depth: int = 7  # layers [1, 100]'
+    """
+    lines = source.encode().splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+    text = source.encode()
+    for node in reversed(list(_assignments(source))):
+        assert isinstance(node.target, ast.Name)
+        assert node.value is not None
+        if values.get(node.target.id, ...) in (..., ast.literal_eval(node.value)):
+            continue
+        assert node.value.end_lineno is not None
+        assert node.value.end_col_offset is not None
+        begin = starts[node.value.lineno - 1] + node.value.col_offset
+        end = starts[node.value.end_lineno - 1] + node.value.end_col_offset
+        text = text[:begin] + _literal(values[node.target.id]).encode() + text[end:]
+    return text.decode()
