@@ -1,0 +1,5 @@
+"""Mean-field theory of wide random networks: float64, vectorised, without torch.
+
+``activations`` names the functions φ, ``gaussian`` takes their expectations, ``mean_field`` gives
+the maps, fixed points, depth scales and the critical line, ``sigmoid`` proves Theorem 1.
+"""
