@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,10 @@ from mflib.experiment.networks import FullyConnected, nonlinearity
 
 _EAGER_STEPS = 3  # cuBLAS and the allocator settle before a CUDA graph is captured
 _EVALUATION_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}
+
+
+class Stopped(Exception):
+    """Training was asked to stop before it was done."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,10 +128,12 @@ class Descent:
         )
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def advance(self, steps: int) -> None:
-        """Take so many steps."""
+    def advance(self, steps: int, *, stop: Callable[[], bool] = lambda: False) -> None:
+        """Take so many steps; raise Stopped between two of them once ``stop()`` is true."""
         with torch.no_grad():
             for _ in range(steps):
+                if stop():
+                    raise Stopped
                 epoch, step = divmod(self.steps_done, self.steps_per_epoch)
                 if step == 0:
                     self._begin(epoch)
@@ -258,16 +264,16 @@ def train_members(
     steps_per_epoch: int | None,
     initialisation: str,
     fan: str,
-    precision: str,
     evaluation_samples: int | None,
     at: Sequence[int],
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[Evaluation]:
     """Draw, train and score one ensemble of one depth; member k has the k-th of each sequence.
 
     A member's weights come from (its seed, depth, its σ_w²), so it is the same network in any
     ensemble, and networks at different points are independent. ``at`` lists the numbers of
     steps after which to score, ascending. ``evaluation_samples`` scores on the first so many
-    samples of each part.
+    samples of each part. Raises Stopped once ``stop()`` is true.
     """
     x, y = part
     network = FullyConnected.draw(
@@ -289,19 +295,18 @@ def train_members(
     )
     n = evaluation_samples
     scored = [(features[:n], labels[:n]) for features, labels in (part, test)]
-    with matmul_precision(precision):
-        descent = Descent(
-            network,
-            x,
-            y,
-            learning_rates=learning_rates,
-            seeds=seeds,
-            batch_size=batch_size,
-            momentum=momentum,
-            steps_per_epoch=steps_per_epoch,
-        )
-        evaluations = []
-        for step in at:
-            descent.advance(step - descent.steps_done)
-            evaluations.append(evaluate(network, scored[0], scored[1]))
+    descent = Descent(
+        network,
+        x,
+        y,
+        learning_rates=learning_rates,
+        seeds=seeds,
+        batch_size=batch_size,
+        momentum=momentum,
+        steps_per_epoch=steps_per_epoch,
+    )
+    evaluations = []
+    for step in at:
+        descent.advance(step - descent.steps_done, stop=stop)
+        evaluations.append(evaluate(network, scored[0], scored[1]))
     return evaluations

@@ -104,6 +104,16 @@ class Store:
             raise ShardDamaged(f"shard {path} does not have its recorded checksum")
         return _decode(content, record["kind"])
 
+    def get(self, key: Mapping[str, Any]) -> Table | None:
+        """Return a shard's table, or None where it must be computed; name a damaged one first."""
+        try:
+            return self.read(key)
+        except KeyError:
+            return None
+        except ShardDamaged as damage:
+            warnings.warn(f"{damage}: computing it again", RuntimeWarning, stacklevel=3)
+            return None
+
     def write(self, key: Mapping[str, Any], table: Table, *, seconds: float | None = None) -> Table:
         """Write a shard and return its table as a later read will."""
         kind, content = _encode(table)
@@ -137,12 +147,9 @@ class Store:
         ``compute`` returns a DataFrame or a dict of arrays. A damaged shard is named in a
         warning and computed again.
         """
-        try:
-            return self.read(key)
-        except KeyError:
-            pass
-        except ShardDamaged as damage:
-            warnings.warn(f"{damage}: computing it again", RuntimeWarning, stacklevel=2)
+        table = self.get(key)
+        if table is not None:
+            return table
         started = time.perf_counter()
         table = compute()
         return self.write(key, table, seconds=round(time.perf_counter() - started, 3))

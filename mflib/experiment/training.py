@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -179,7 +183,9 @@ def shard_keys(
     device: torch.device,
     at: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield (depth, seed, key) of every shard, all depths of the first seed first.
+    """Yield (depth, seed, key) of every shard: seed by seed, the deepest first.
+
+    That order gives a whole picture early, and leaves no core alone with a long shard at the end.
 
     A key holds every setting that decides the numbers, the data's checksums, the version of the
     code that computes them, and the device type, dtype and matrix precision.
@@ -199,7 +205,7 @@ def shard_keys(
         "matrix_precision": _matrix_precision(grid, device),
     }
     for seed in grid.seeds:
-        for depth in grid.depths:
+        for depth in sorted(grid.depths, reverse=True):
             yield depth, seed, {**common, "depth": depth, "seed": seed}
 
 
@@ -222,20 +228,34 @@ def _run(
     shards = list(shard_keys(grid, dataset, device=where, at=at))
     tables = []
     # disable=None: no bar where the error stream is not a terminal, such as an executed notebook.
-    with tqdm(
-        total=sum(grid.depths) * len(grid.seeds),
-        desc=f"{grid.activation} on {grid.dataset}",
-        unit="layer",
-        disable=None if progress else True,
-    ) as bar:
-        try:
-            for depth, seed, key in shards:
-
-                def compute(depth: int = depth, seed: int = seed) -> pd.DataFrame:
-                    return _train_shard(grid, dataset, depth, seed, at, where)
-
-                tables.append(compute() if store is None else store.fetch(key, compute))
+    with (
+        tqdm(
+            total=sum(grid.depths) * len(grid.seeds),
+            desc=f"{grid.activation} on {grid.dataset}",
+            unit="layer",
+            disable=None if progress else True,
+        ) as bar,
+        descent.matmul_precision(_matrix_precision(grid, where)),
+    ):
+        missing = []
+        for depth, seed, key in shards:
+            table = store.get(key) if store is not None else None
+            if table is None:
+                missing.append((depth, seed, key))
+            else:
+                tables.append(table)
                 bar.update(depth)
+
+        def compute(shard: tuple[int, int, dict], stop: Callable[[], bool]) -> pd.DataFrame:
+            return _train_shard(grid, dataset, shard[0], shard[1], at, stop)
+
+        try:
+            with contextlib.closing(_computed(compute, missing, where)) as computed:
+                for (depth, _, key), table, seconds in computed:
+                    if store is not None:
+                        table = store.write(key, table, seconds=seconds)
+                    tables.append(table)
+                    bar.update(depth)
         except KeyboardInterrupt:
             kept = "all kept" if store is not None else "none kept, for want of a store"
             raise KeyboardInterrupt(
@@ -243,6 +263,40 @@ def _run(
             ) from None
     order = ["depth", "sigma_w2", "learning_rate", "seed", "step"]
     return pd.concat(tables).sort_values(order, ignore_index=True)
+
+
+def _computed(
+    compute: Callable[[Any, Callable[[], bool]], pd.DataFrame],
+    shards: Sequence[Any],
+    device: torch.device,
+) -> Generator[tuple[Any, pd.DataFrame, float], None, None]:
+    """Yield (shard, table, seconds) as shards are done; close it to stop the rest.
+
+    On the CPU as many shards run side by side as torch has threads, each on one thread. That
+    needs no barrier inside an operation, so it holds its speed on a busy machine, and makes a
+    shard's numbers independent of the number of cores.
+    """
+    stopping = threading.Event()
+
+    def timed(shard: Any) -> tuple[Any, pd.DataFrame, float]:
+        started = time.perf_counter()
+        table = compute(shard, stopping.is_set)
+        return shard, table, round(time.perf_counter() - started, 3)
+
+    if device.type == "cuda":
+        yield from map(timed, shards)
+        return
+    threads = torch.get_num_threads()
+    pool = concurrent.futures.ThreadPoolExecutor(
+        threads, thread_name_prefix="shard", initializer=torch.set_num_threads, initargs=(1,)
+    )
+    try:
+        for done in concurrent.futures.as_completed([pool.submit(timed, s) for s in shards]):
+            yield done.result()
+    finally:
+        stopping.set()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # the workers' setting is what a new thread would inherit
 
 
 def _check_batches(grid: Grid, dataset: data.Dataset) -> None:
@@ -261,7 +315,7 @@ def _train_shard(
     depth: int,
     seed: int,
     at: tuple[int, ...],
-    device: torch.device,
+    stop: Callable[[], bool],
 ) -> pd.DataFrame:
     members = [(w2, rate) for w2 in grid.sigma_w2 for rate in grid.learning_rates]
     evaluations = descent.train_members(
@@ -280,9 +334,9 @@ def _train_shard(
         steps_per_epoch=grid.steps_per_epoch,
         initialisation=grid.initialisation,
         fan=grid.fan,
-        precision=_matrix_precision(grid, device),
         evaluation_samples=grid.evaluation_samples,
         at=at,
+        stop=stop,
     )
     rows = pd.DataFrame(members, columns=["sigma_w2", "learning_rate"])
     rows = rows.assign(depth=depth, seed=seed)

@@ -1,0 +1,377 @@
+"""Grids: settings checked first, shards that resume bit for bit, and the physics visible."""
+
+import dataclasses
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mflib import sources
+from mflib.experiment import data, descent, training
+from mflib.experiment.store import Store
+from mflib.experiment.training import Grid
+
+SMALL = Grid(
+    sigma_w2=(1.0, 1.76, 3.0),
+    depths=(3, 6),
+    seeds=(0, 1),
+    width=16,
+    dataset="digits",
+    learning_rate=0.02,
+    batch_size=32,
+    steps=12,
+)
+
+
+def run(grid=SMALL, **arguments):
+    return training.trainability(grid, device="cpu", progress=False, **arguments)
+
+
+def same(one, two):
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    return True
+
+
+def test_defaults_are_the_settings_of_the_paper():
+    grid = Grid(sigma_w2=(1.0,), depths=(10,))
+    assert (grid.width, grid.batch_size, grid.steps, grid.momentum) == (300, 256, 180, 0.0)
+    assert (grid.learning_rates, grid.sigma_b2, grid.dataset) == ((1e-3,), 0.05, "mnist")
+
+
+def test_one_row_per_network():
+    grid = dataclasses.replace(SMALL, learning_rate=(0.01, 0.05))
+    frame = run(grid)
+    assert len(frame) == grid.n_networks == 24
+    assert not frame.duplicated(["sigma_w2", "depth", "seed", "learning_rate"]).any()
+    assert frame.train_accuracy.between(0, 1).all()
+    assert (frame.train_loss > 0).all()
+    assert not frame.diverged.any()
+
+
+def test_the_same_settings_give_the_same_bits():
+    assert same(run(), run())
+
+
+def test_numbers_do_not_depend_on_the_number_of_cores():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        two = run()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert same(two, run())
+
+
+def test_a_network_does_not_depend_on_the_rest_of_the_grid():
+    grid = dataclasses.replace(SMALL, dtype="float64")
+    whole = run(grid)
+    part = run(dataclasses.replace(grid, sigma_w2=(1.76,), depths=(6,), seeds=(1,)))
+    row = whole.query("sigma_w2 == 1.76 and depth == 6 and seed == 1").reset_index(drop=True)
+    pd.testing.assert_frame_equal(row, part, rtol=1e-9)
+
+
+def test_learning_curves_end_where_trainability_does():
+    curves = training.learning_curves(SMALL, at=(0, 5, 12), device="cpu", progress=False)
+    end = curves.query("step == 12").drop(columns="step").reset_index(drop=True)
+    assert same(end, run())
+    first = curves.query("step == 0")
+    assert abs(first.train_loss.mean() - np.log(10)) < 0.3
+    assert end.train_loss.mean() < first.train_loss.mean()
+
+
+def test_deep_ordered_networks_do_not_train_and_critical_ones_do():
+    grid = Grid(
+        sigma_w2=(0.8, 1.76), depths=(25,), width=64, dataset="digits", learning_rate=0.02,
+        batch_size=32, steps=150,
+    )  # fmt: skip
+    ordered, critical = run(grid).train_accuracy
+    assert ordered < 0.3
+    assert critical > 0.7
+
+
+def test_a_diverged_network_is_marked_and_leaves_the_others_alone():
+    rates = dataclasses.replace(SMALL, learning_rate=(0.02, 1e38), activation="relu")
+    frame = run(rates)
+    wild = frame.learning_rate == 1e38
+    assert frame.diverged[wild].all()
+    assert not frame.diverged[~wild].any()
+    assert frame.train_accuracy.between(0, 1).all()
+
+
+def test_too_few_samples_is_said_before_any_work(tmp_path):
+    grid = dataclasses.replace(SMALL, batch_size=256, steps_per_epoch=180)
+    with pytest.raises(ValueError, match="needs 46080 training samples, but digits has 1437"):
+        run(grid, store=Store(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_kind_of_data_can_be_a_grid():
+    for name, options in (
+        ("wine", {}),
+        ("breast-cancer", {"seed": 1}),
+        ("noise", {"n_train": 64, "n_features": 9, "n_classes": 3}),
+        ("digits", {"side": 12}),
+    ):
+        grid = dataclasses.replace(SMALL, dataset=name, dataset_options=options, batch_size=16)
+        assert run(grid).test_accuracy.between(0, 1).all()
+
+
+def test_evaluation_samples_score_on_the_first_of_them():
+    whole = run()
+    few = run(dataclasses.replace(SMALL, evaluation_samples=10))
+    assert (np.round(few.train_accuracy * 10, 9) % 1 == 0).all()
+    assert not whole.train_accuracy.equals(few.train_accuracy)
+
+
+# ---- settings -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"sigma_w2": ()}, "sigma_w2=.* at least one number"),
+        ({"sigma_w2": 1.5}, "sigma_w2=1.5 must be a list"),
+        ({"sigma_w2": (1.0, 1.0)}, "twice"),
+        ({"sigma_w2": (0.0,)}, "sigma_w2=0.0 must be above 0"),
+        ({"depths": (0,)}, r"depths=0 must be in \[1"),
+        ({"depths": (2.5,)}, "depths=2.5 must be an integer"),
+        ({"seeds": (-1,)}, "seeds=-1"),
+        ({"seeds": (True,)}, "seeds=True must be an integer"),
+        ({"activation": "swish"}, "one of tanh, erf"),
+        ({"sigma_b2": -0.1}, "sigma_b2=-0.1 must be at least 0"),
+        ({"width": 0}, "width=0 must be at least 1"),
+        ({"learning_rate": 0}, "above 0"),
+        ({"learning_rate": "1e-3"}, "learning_rate='1e-3' must be a list"),
+        ({"momentum": 1.0}, r"momentum=1.0 must be in \[0, 1\)"),
+        ({"steps": 0}, "steps=0"),
+        ({"batch_size": None}, "batch_size=None must be an integer"),
+        ({"dataset": "digit"}, "one of digits"),
+        ({"dtype": "float16"}, "one of float32"),
+        ({"precision": "bf16"}, "one of tf32"),
+        ({"input_range": (0.5, -0.5)}, "two rising numbers"),
+        ({"initialisation": "xavier"}, "one of gaussian"),
+    ],
+)
+def test_a_bad_setting_is_answered_in_one_sentence(change, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        Grid(**{"sigma_w2": (1.5,), "depths": (5,), **change})
+    assert "\n" not in str(caught.value)
+
+
+NUMBER = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True), st.integers(-3, 400), st.booleans(), st.none()
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    sigma_w2=st.lists(NUMBER, max_size=4),
+    depths=st.lists(NUMBER, max_size=3),
+    seeds=st.lists(NUMBER, max_size=2),
+    sigma_b2=NUMBER,
+    width=NUMBER,
+    learning_rate=st.one_of(NUMBER, st.lists(NUMBER, max_size=2)),
+    momentum=NUMBER,
+    batch_size=NUMBER,
+    steps=NUMBER,
+)
+def test_settings_are_either_sound_or_refused(**values):
+    """Whatever is accepted is within range and of its type; whatever is not says so at once."""
+    try:
+        grid = Grid(**values)
+    except ValueError as error:
+        assert "must be" in str(error) or "twice" in str(error)
+        return
+    assert all(w2 > 0 and np.isfinite(w2) and type(w2) is float for w2 in grid.sigma_w2)
+    assert all(depth >= 1 and type(depth) is int for depth in grid.depths)
+    assert all(seed >= 0 and type(seed) is int for seed in grid.seeds)
+    assert all(rate > 0 and np.isfinite(rate) for rate in grid.learning_rates)
+    assert np.isfinite(grid.sigma_b2)
+    assert grid.sigma_b2 >= 0
+    assert 0 <= grid.momentum < 1
+    assert min(grid.width, grid.batch_size, grid.steps) >= 1
+    assert grid.n_networks >= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sigma_w2=st.lists(st.floats(1e-3, 200), min_size=1, max_size=5, unique=True),
+    depths=st.lists(st.integers(1, 1000), min_size=1, max_size=4, unique=True),
+    seeds=st.lists(st.integers(0, 2**40), min_size=1, max_size=3, unique=True),
+    rates=st.lists(st.floats(1e-6, 10), min_size=1, max_size=3, unique=True),
+)
+def test_sound_settings_are_accepted_and_counted(sigma_w2, depths, seeds, rates):
+    grid = Grid(sigma_w2=sigma_w2, depths=depths, seeds=seeds, learning_rate=tuple(rates))
+    assert grid.n_networks == len(sigma_w2) * len(depths) * len(seeds) * len(rates)
+    assert grid.sigma_w2 == tuple(sigma_w2)
+
+
+def test_an_absent_gpu_is_said():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="torch finds no GPU"):
+        training.resolve_device("cuda")
+    assert training.resolve_device("auto").type == "cpu"
+
+
+# ---- shards ---------------------------------------------------------------------------------
+
+
+def keys(grid=SMALL, device="cpu"):
+    dataset = grid.load()
+    where = torch.device(device)
+    return [key for *_, key in training.shard_keys(grid, dataset, device=where)]
+
+
+def test_every_setting_that_decides_a_number_is_in_the_key():
+    base = keys()
+    changes = {
+        "activation": "erf", "sigma_b2": 0.06, "width": 17, "learning_rate": 0.03,
+        "momentum": 0.5, "batch_size": 31, "steps": 13, "steps_per_epoch": 4,
+        "initialisation": "orthogonal", "fan": "out", "dtype": "float64",
+        "evaluation_samples": 7, "sigma_w2": (1.0, 1.76), "input_range": (0.0, 1.0),
+        "dataset_options": {"seed": 1},
+    }  # fmt: skip
+    for name, value in changes.items():
+        assert not [k for k in keys(dataclasses.replace(SMALL, **{name: value})) if k in base], name
+    assert set(changes) | {"depths", "seeds", "dataset", "precision"} == {
+        field.name for field in dataclasses.fields(Grid)
+    }
+    more = keys(dataclasses.replace(SMALL, depths=(3, 6, 9), seeds=(0, 1, 2)))
+    assert all(key in more for key in base)
+
+
+def test_a_rehearsal_never_passes_for_the_real_run():
+    cpu, gpu = keys()[0], keys(device="cuda")[0]
+    assert (cpu["device"], cpu["matrix_precision"]) == ("cpu", "ieee")
+    assert (gpu["device"], gpu["matrix_precision"]) == ("cuda", "tf32")
+    strict = keys(dataclasses.replace(SMALL, precision="ieee"), device="cuda")[0]
+    assert strict["matrix_precision"] == "ieee"
+
+
+def test_what_computes_the_numbers_is_in_the_code_version_and_the_rest_is_not():
+    files = {path.name for path in sources.closure("mflib.experiment.descent")}
+    assert {"descent.py", "networks.py", "initialise.py"} <= files
+    assert not {"store.py", "training.py", "boundary.py", "data.py"} & files
+
+
+def test_input_tensors_are_in_the_key_through_their_fingerprint():
+    plain, wide = data.load("digits"), data.load("digits", input_range=(0, 1))
+    assert plain.checksum == wide.checksum
+    assert plain.fingerprint() != wide.fingerprint()
+
+
+def test_a_stored_grid_is_read_not_trained(tmp_path, monkeypatch):
+    first = run(store=Store(tmp_path))
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("trained although it is stored")
+
+    monkeypatch.setattr(descent, "train_members", refuse)
+    assert same(first, run(store=Store(tmp_path)))
+
+
+def test_more_depths_train_only_what_is_new(tmp_path, monkeypatch):
+    run(store=Store(tmp_path))
+    trained = []
+    original = descent.train_members
+    monkeypatch.setattr(
+        descent, "train_members", lambda *a, **k: trained.append(k["depth"]) or original(*a, **k)
+    )
+    more = dataclasses.replace(SMALL, depths=(3, 4, 6))
+    frame = run(more, store=Store(tmp_path))
+    assert trained == [4, 4]
+    assert same(frame, run(more))
+
+
+def test_a_damaged_shard_is_named_and_trained_again(tmp_path):
+    whole = run(store=Store(tmp_path))
+    path = sorted(tmp_path.rglob("*.parquet"))[1]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+    with pytest.warns(RuntimeWarning, match=f"{path.name}.*computing it again"):
+        again = run(store=Store(tmp_path))
+    assert same(whole, again)
+    assert same(whole, run(store=Store(tmp_path)))
+
+
+GRID_PROCESS = textwrap.dedent(
+    """
+    import sys, torch
+    from mflib.experiment import training
+    from mflib.experiment.store import Store
+    torch.set_num_threads(1)
+    grid = training.Grid(
+        sigma_w2=(1.0, 1.76, 3.0), depths=tuple(range(2, 14)), seeds=(0, 1), width=32,
+        dataset="digits", learning_rate=0.02, batch_size=32, steps=25,
+    )
+    print("started", flush=True)
+    frame = training.trainability(grid, store=Store(sys.argv[1]), device="cpu", progress=False)
+    frame.to_parquet(sys.argv[2])
+    """
+)
+
+
+def start_grid(root, out):
+    process = subprocess.Popen(
+        [sys.executable, "-c", GRID_PROCESS, str(root), str(out)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline().strip() == "started", process.stderr.read()
+    return process
+
+
+def shards(root):
+    return len(list(root.rglob("*.json")))
+
+
+def test_a_killed_grid_resumes_and_ends_with_the_same_bits(tmp_path):
+    """Killed with SIGKILL at random moments, resumed, and compared with an unbroken run."""
+    rng = random.Random(1)
+    store, broken, unbroken = tmp_path / "store", tmp_path / "a.parquet", tmp_path / "b.parquet"
+    killed_midway = 0
+    for _ in range(3):
+        before = shards(store)
+        process = start_grid(store, broken)
+        deadline = time.monotonic() + 60
+        goal = before + rng.randint(1, 5)
+        while shards(store) < goal and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        killed_midway += not broken.exists() and shards(store) > before
+    assert killed_midway >= 2
+    for root, out in ((store, broken), (tmp_path / "fresh", unbroken)):
+        process = start_grid(root, out)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert shards(store) == shards(tmp_path / "fresh") == 24
+    assert same(pd.read_parquet(broken), pd.read_parquet(unbroken))
+    assert len(pd.read_parquet(broken)) == 72
+
+
+def test_interrupting_a_grid_is_clean_and_keeps_what_is_done(tmp_path):
+    store = tmp_path / "store"
+    process = start_grid(store, tmp_path / "out.parquet")
+    deadline = time.monotonic() + 60
+    while shards(store) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt: stopped after" in errors
+    assert "of 24 shards, all kept" in errors
+    assert shards(store) >= 2
+    assert not list(store.rglob("*.part"))
