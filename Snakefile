@@ -1,6 +1,6 @@
 # What depends on what. A notebook's inputs are compared by content: its stamp in _build/inputs is
-# rewritten exactly if the executed copy came from other content. The files behind the stamp are
-# named too, with their times ignored, so that `snakemake --summary` and a cluster know of them.
+# rewritten exactly if the executed copy came from other content, and lists the files that count.
+# They are not inputs of their own, since Snakemake would then heed their times.
 
 import sys
 
@@ -36,7 +36,6 @@ for name in notebooks.names():
             f"notebook_{name}"
         input:
             str(build.notebook_stamp(name)),
-            ancient([str(file) for file in notebooks.inputs(name)]),
         output:
             str(notebooks.executed(name)),
         params:

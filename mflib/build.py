@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from mflib import notebooks, paths
 
@@ -54,34 +55,28 @@ def _inputs_dir() -> Path:
     return folder
 
 
-def _stamp(name: str, text: str, *, fresh: bool) -> Path:
-    """Return the file that stands for the content of all inputs of ``name``.
+def _stamp(name: str, content: dict[str, Any], result: Path, *, fresh: bool) -> Path:
+    """Return the file that stands for the content of all inputs of ``result``.
 
-    It is rewritten, and so newer than any output, exactly if the output is not from this content:
-    Snakemake, which compares times, then does what a comparison of content asks for, and a
-    ``git checkout`` that only alters times costs nothing.
+    It is newer than ``result`` exactly if that is not from this content. Snakemake, which compares
+    times, then does what a comparison of content asks for, and a ``git checkout``, which only
+    alters times, costs nothing. Where work is asked for, the time of asking is in the file too:
+    Snakemake overlooks a new time if the file is as it was when it last did the work.
     """
     file = _inputs_dir() / f"{name}.json"
-    if not fresh or not file.is_file() or file.read_text(encoding="utf-8") != text:
-        notebooks.write_atomically(file, text)
+    asked = {} if fresh else {"asked for at": time.time_ns()}
+    notebooks.write_atomically(file, json.dumps({**content, **asked}, indent=1) + "\n")
+    if fresh:
+        done = result.stat().st_mtime_ns
+        os.utime(file, ns=(done, done))
     return file
 
 
 def notebook_stamp(name: str) -> Path:
     """Return the stamp of a chapter at the quick profile. Raises ValueError as `notebooks.plan`."""
     wanted = notebooks.plan(name, "quick")
-    fresh = notebooks.is_fresh(wanted)
-    file = _stamp(name, wanted.text(), fresh=fresh)
-    if fresh:
-        # The notebook is right whatever the times say; the stamp must not look newer than it.
-        _not_newer(file, notebooks.executed(name))
-    return file
-
-
-def _not_newer(file: Path, than: Path) -> None:
-    newest = than.stat().st_mtime_ns
-    if file.stat().st_mtime_ns > newest:
-        os.utime(file, ns=(newest, newest))
+    result = notebooks.executed(name)
+    return _stamp(name, vars(wanted), result, fresh=notebooks.is_fresh(wanted))
 
 
 def book_files() -> list[Path]:
@@ -96,12 +91,10 @@ def book_files() -> list[Path]:
     return [p for p in found if p.is_file()]
 
 
-def _book_text() -> str:
-    """Return the content that the book is made from, executed notebooks included, as JSON."""
-    import json
-
+def _book_content() -> dict[str, str]:
+    """Return the hash of each file that the book is made from, executed notebooks included."""
     ran = [file for name in notebooks.names() if (file := notebooks.executed(name)).is_file()]
-    return json.dumps(notebooks.hashes([*book_files(), *ran]), indent=1) + "\n"
+    return notebooks.hashes([*book_files(), *ran])
 
 
 def index() -> Path:
@@ -116,12 +109,12 @@ def book_record() -> Path:
 
 def book_stamp() -> Path:
     """Return the stamp of the book's own inputs."""
-    done, text = book_record(), _book_text()
-    fresh = index().is_file() and done.is_file() and done.read_text(encoding="utf-8") == text
-    file = _stamp("book", text, fresh=fresh)
-    if fresh:
-        _not_newer(file, done)
-    return file
+    content, record = _book_content(), book_record()
+    try:
+        fresh = index().is_file() and json.loads(record.read_text(encoding="utf-8")) == content
+    except (OSError, ValueError):
+        fresh = False
+    return _stamp("book", content, record, fresh=fresh)
 
 
 # --- the HTML ---------------------------------------------------------------------------
@@ -153,7 +146,7 @@ def html() -> None:
     """
     part, log_file = paths.build() / "book.part", paths.build() / "book.log"
     shutil.rmtree(part, ignore_errors=True)
-    made_from = _book_text()
+    made_from = _book_content()
     try:
         with log_file.open("w", encoding="utf-8") as log:
             _child("-m", "mflib.report.pages", "--out", str(part), log=log)
@@ -167,7 +160,7 @@ def html() -> None:
     book_record().unlink(missing_ok=True)
     shutil.rmtree(paths.build() / "book", ignore_errors=True)
     part.rename(paths.build() / "book")
-    notebooks.write_atomically(book_record(), made_from)
+    notebooks.write_atomically(book_record(), json.dumps(made_from, indent=1) + "\n")
 
 
 def _complaints(log_file: Path) -> str:
@@ -220,6 +213,11 @@ def _snakemake(*arguments: str) -> int:
     return 0
 
 
+def _latest_log() -> Path | None:
+    logs = (paths.root() / ".snakemake" / "log").glob("*.log")
+    return max(logs, key=lambda file: file.stat().st_mtime_ns, default=None)
+
+
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
@@ -235,13 +233,17 @@ def book(started: float) -> int:
             stale = [n for n in notebooks.names() if not notebooks.is_fresh(notebooks.plan(n))]
             print(f"Notebooks to execute: {', '.join(stale) or 'none'}", flush=True)
             # Our lock stands in for Snakemake's, which a killed run leaves behind.
-            options = ("--cores", "all", "--nolock", "--rerun-incomplete", "--quiet", "all")
-            failed = _snakemake("book", *options, "--rerun-triggers", "mtime")
+            options = ("--cores", "all", "--nolock", "--rerun-incomplete", "--scheduler", "greedy")
+            failed = _snakemake("book", *options, "--rerun-triggers", "mtime", "--quiet", "all")
     except (RuntimeError, ValueError, SyntaxError) as error:
         print(f"make book: {error}", file=sys.stderr)
         return 1
     if failed:
-        print("make book: stopped, see above; what is done is kept", file=sys.stderr)
+        print(
+            "make book: stopped; what is done is kept. Snakemake's own account: "
+            f"{_latest_log() or 'none'}",
+            file=sys.stderr,
+        )
         return 1
     print(f"Book: {index()}")
     print(f"Time: {_duration(time.time() - started)}")

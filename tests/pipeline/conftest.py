@@ -1,0 +1,169 @@
+"""A project of two small notebooks to run, change, kill and run again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# A machine shared with other work may take any time over one example.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+HERE = Path(__file__).resolve().parents[2]
+
+CHAPTER = """\
+# %% [markdown]
+# # The {name} chapter
+# What it computes is in `mflib.{module}`.
+
+# %% tags=["parameters"]
+seed: int = 0  # seed of the draws [0, 2**32)
+sigma_b2: float = 0.05  # bias variance [0, 4]
+activation: str = "tanh"  # activation function {{tanh, erf}}
+depths: list[int] = [5, 10]  # depths of the networks, each [1, 1000]
+limit: float | None = None  # largest value shown (0, inf]
+wait: float = 0.0  # seconds to wait [0, 100]
+broken: bool = False  # fail on purpose
+
+# %%
+import os
+import time
+from pathlib import Path
+
+from mflib import {module}
+
+# A mark outside the notebook, so that a test sees what was begun even where nothing was written.
+with open(os.environ["MFLIB_TEST_TRACE"], "a") as trace:
+    print("{name}", os.getpid(), file=trace)
+for _ in range(10):
+    time.sleep(wait / 10)
+
+# %%
+print(seed, sigma_b2, activation, depths, limit, {module}.VALUE)
+
+# %%
+if broken:
+    raise RuntimeError("broken on purpose")
+"""
+
+# The staging of the scratch book: the pages and the notebooks side by side.
+PAGES = """\
+import shutil
+import sys
+from pathlib import Path
+
+from mflib import paths
+
+out = Path(sys.argv[2])
+shutil.copytree(paths.book(), out)
+for name in ("_config.yml", "_toc.yml"):
+    shutil.copy(paths.root() / name, out)
+for notebook in paths.notebooks().glob("*.ipynb"):
+    if not notebook.stem.endswith(".failed"):
+        shutil.copy(notebook, out)
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project in a folder of its own, with its own copy of the package."""
+
+    root: Path
+    trace: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "MFLIB_ROOT": str(self.root),
+            "PYTHONPATH": str(self.root),
+            "MFLIB_TEST_TRACE": str(self.trace),
+            "NO_COLOR": "1",
+        }
+
+    def start(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def call(self, module: str, *arguments: str) -> tuple[int, str]:
+        """Run a command to its end; return its exit code and all that it said."""
+        process = self.start(module, *arguments)
+        said, _ = process.communicate(timeout=120)
+        return process.returncode, said
+
+    def mflib(self, *arguments: str) -> tuple[int, str]:
+        return self.call("mflib.cli", *arguments)
+
+    def book(self) -> tuple[int, str]:
+        return self.call("mflib.build", "book")
+
+    def executed(self) -> list[str]:
+        """Return the chapters whose execution was begun, in order, and forget them."""
+        lines = self.trace.read_text().split("\n")[:-1]
+        self.trace.write_text("")
+        return [line.split()[0] for line in lines]
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        file = self.root / path
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+    def files(self) -> dict[str, bytes]:
+        """Return every file of the project but caches, by its path."""
+        return {
+            path.relative_to(self.root).as_posix(): path.read_bytes()
+            for path in sorted(self.root.rglob("*"))
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+
+
+def make_project(root: Path, names: Sequence[str] = ("alpha", "beta")) -> Project:
+    """Write a project whose chapter ``<name>`` imports ``mflib.<name>_theory``."""
+    package = root / "mflib"
+    (root / "notebooks" / "profiles").mkdir(parents=True)
+    (root / "book").mkdir()
+    (package / "report").mkdir(parents=True)
+    for name in ("__init__", "build", "cli", "notebooks", "parameters", "paths", "sources"):
+        shutil.copy(HERE / "mflib" / f"{name}.py", package)
+    shutil.copy(HERE / "Snakefile", root)
+    (package / "report" / "__init__.py").write_text("")
+    (package / "report" / "pages.py").write_text(PAGES)
+    (package / "shared.py").write_text("BASE = 1\n")
+    for name in names:
+        module = f"{name}_theory"
+        (package / f"{module}.py").write_text("from mflib.shared import BASE\n\nVALUE = BASE + 1\n")
+        (root / "notebooks" / f"{name}.py").write_text(CHAPTER.format(name=name, module=module))
+    profiles = root / "notebooks" / "profiles"
+    (profiles / "quick.yaml").write_text("".join(f"{name}: {{}}\n" for name in names))
+    (profiles / "paper.yaml").write_text("".join(f"{name}:\n  sigma_b2: 1e-3\n" for name in names))
+    (root / "book" / "index.md").write_text("# The book\n\nWords.\n")
+    (root / "_config.yml").write_text('title: Book\nexecute:\n  execute_notebooks: "off"\n')
+    chapters = "".join(f"- file: {name}\n" for name in names)
+    (root / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{chapters}")
+    (root / "requirements.lock").write_text("locked==1\n")
+    trace = root.parent / f"{root.name}.trace"
+    trace.write_text("")
+    return Project(root, trace)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Return a fresh project of two chapters, nothing executed."""
+    return make_project(tmp_path / "project")

@@ -1,0 +1,296 @@
+"""``make book``: what it executes and what it leaves alone, killed and not, alone and not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Project, make_project
+
+# In the place of Jupyter Book, which takes seconds and is tried in a test of its own.
+QUICK_JUPYTER_BOOK = """\
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    html = Path(sys.argv[2]) / "_build" / "html"
+    html.mkdir(parents=True)
+    for page in Path(sys.argv[2]).glob("*.*"):
+        (html / page.name).write_bytes(page.read_bytes())
+    (html / "index.html").write_text("the book")
+"""
+
+
+@pytest.fixture
+def quick(project: Project) -> Project:
+    """Return the project with a stand-in for Jupyter Book."""
+    stand_in = project.root / "jupyter_book" / "cli"
+    stand_in.mkdir(parents=True)
+    (stand_in.parent / "__init__.py").write_text("")
+    (stand_in / "__init__.py").write_text("")
+    (stand_in / "main.py").write_text(QUICK_JUPYTER_BOOK)
+    return project
+
+
+def results(project: Project) -> dict[str, Any]:
+    """Return what a finished book shows, without how long each notebook took."""
+    pages = project.root / "_build" / "book" / "_build" / "html"
+    found: dict[str, Any] = {}
+    for file in sorted(pages.glob("*.*")):
+        found[file.name] = file.read_text()
+        if file.suffix == ".ipynb":
+            notebook = json.loads(file.read_text())
+            notebook["metadata"]["mflib"].pop("seconds")
+            found[file.name] = notebook
+    return found
+
+
+def made(project: Project) -> list[str]:
+    """Bring the book up to date; return which chapters were executed for it."""
+    code, said = project.book()
+    assert code == 0, said
+    assert said.splitlines()[-2] == f"Book: {project.root}/_build/book/_build/html/index.html"
+    assert said.splitlines()[-1].startswith("Time: ")
+    return project.executed()
+
+
+def test_only_what_depends_on_a_change_is_executed(quick: Project) -> None:
+    root = quick.root
+    assert sorted(made(quick)) == ["alpha", "beta"]
+
+    stamp = (root / "_build" / "book.json").stat().st_mtime_ns
+    began = time.monotonic()
+    assert made(quick) == []
+    assert time.monotonic() - began < 20
+    assert (root / "_build" / "book.json").stat().st_mtime_ns == stamp, "the pages were built again"
+
+    # New times, as after a git checkout, mean nothing; of the content, only alpha's is new.
+    later = time.time() + 60
+    quick.edit("mflib/alpha_theory.py", "VALUE = BASE + 1", "VALUE = BASE + 2")
+    locked = root / "requirements.lock"
+    for file in (*root.glob("mflib/*.py"), *root.glob("notebooks/*.py"), locked):
+        os.utime(file, (later, later))
+    assert made(quick) == ["alpha"]
+    assert " 3\\n" in (root / "notebooks" / "alpha.ipynb").read_text()
+
+    quick.edit("notebooks/profiles/quick.yaml", "beta: {}", "# more bias\nbeta:\n  sigma_b2: 1e-3")
+    assert made(quick) == ["beta"]
+
+    quick.edit("mflib/shared.py", "BASE = 1", "BASE = 2")
+    assert sorted(made(quick)) == ["alpha", "beta"]
+
+    (root / "mflib" / "unused.py").write_text("NOTHING = 0\n")
+    quick.edit("book/index.md", "Words.", "Other words.")
+    assert made(quick) == []
+    assert "Other words." in results(quick)["index.md"]
+
+    # A notebook run with other parameters is not the book's; nor is one from other tables.
+    assert quick.mflib("run", "alpha", "-p", "seed=3")[0] == 0
+    quick.executed()
+    (root / "results").mkdir()
+    (root / "results" / "beta-grid.csv").write_text("1,2\n")
+    assert sorted(made(quick)) == ["alpha", "beta"]
+
+
+def test_a_failing_chapter_stops_the_book_and_is_done_again(quick: Project) -> None:
+    quick.edit("notebooks/profiles/quick.yaml", "beta: {}", "beta:\n  broken: true")
+    code, said = quick.book()
+    assert code == 1
+    assert "RuntimeError: broken on purpose" in said
+    assert not (quick.root / "_build" / "book.json").exists()
+    assert (quick.root / "notebooks" / "beta.failed.ipynb").exists()
+    done_already = "alpha" in quick.executed() and (quick.root / "notebooks/alpha.ipynb").exists()
+    quick.edit("notebooks/profiles/quick.yaml", "broken: true", "broken: false")
+    assert sorted(made(quick)) == (["beta"] if done_already else ["alpha", "beta"])
+    assert not (quick.root / "notebooks" / "beta.failed.ipynb").exists()
+
+
+def test_what_cannot_be_planned_is_one_sentence(quick: Project) -> None:
+    quick.edit("notebooks/profiles/quick.yaml", "beta: {}", "beta:\n  sigma_b: 1")
+    code, said = quick.book()
+    assert code == 1
+    assert "make book: profile quick, notebook beta: no parameter 'sigma_b'" in said
+    assert "Traceback" not in said
+    assert quick.executed() == []
+
+
+def start_under_a_shell(project: Project) -> subprocess.Popen[str]:
+    """Start a build as make does: from a process that can be killed without it."""
+    command = f"MFLIB_FOLLOW_PARENT=1 {sys.executable} -m mflib.build book; true"
+    return subprocess.Popen(
+        ["sh", "-c", command],
+        cwd=project.root,
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def whole_or_absent(project: Project) -> None:
+    """Check that nothing half-written stands where something finished belongs."""
+    for name in ("alpha", "beta"):
+        file = project.root / "notebooks" / f"{name}.ipynb"
+        if file.exists():
+            notebook = json.loads(file.read_text())
+            assert len(notebook["metadata"]["mflib"]["digest"]) == 16
+            assert all(c["execution_count"] for c in notebook["cells"] if c["cell_type"] == "code")
+    if (project.root / "_build" / "book.json").exists():
+        assert set(results(project)) >= {"index.html", "index.md", "alpha.ipynb", "beta.ipynb"}
+
+
+def test_a_build_killed_at_any_moment_goes_on_and_ends_the_same(quick: Project) -> None:
+    began = time.monotonic()
+    assert sorted(made(quick)) == ["alpha", "beta"]
+    duration = time.monotonic() - began
+    expected = results(quick)
+
+    moments = random.Random(0)
+    whole_group = True
+    for stratum in range(4):
+        # Everything anew, so that each kill meets a build with all of its work before it.
+        for file in (*quick.root.glob("notebooks/*.ipynb"), quick.root / "_build" / "book.json"):
+            file.unlink(missing_ok=True)
+        build = start_under_a_shell(quick)
+        time.sleep((stratum + moments.random()) / 4 * duration)
+        if whole_group:
+            os.killpg(build.pid, signal.SIGKILL)
+        else:
+            os.kill(build.pid, signal.SIGKILL)  # what it started must end by itself
+        build.wait()
+        whole_or_absent(quick)
+        whole_group = not whole_group
+
+    made(quick)
+    whole_or_absent(quick)
+    assert results(quick) == expected
+    assert made(quick) == []
+
+
+def test_what_was_done_before_a_kill_is_not_done_again(quick: Project) -> None:
+    quick.edit("notebooks/profiles/quick.yaml", "beta: {}", "beta:\n  wait: 60")
+    quick.edit("notebooks/profiles/quick.yaml", "alpha: {}", "alpha:\n  wait: 0.1")
+    build = start_under_a_shell(quick)
+    deadline = time.monotonic() + 60
+    # Whichever chapter comes first, beta waits: kill while it does.
+    while "beta" not in quick.trace.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(build.pid, signal.SIGKILL)
+    build.wait()
+    alpha_is_done = (quick.root / "notebooks" / "alpha.ipynb").exists()
+    quick.executed()
+    quick.edit("notebooks/profiles/quick.yaml", "wait: 60", "wait: 0")
+    assert sorted(made(quick)) == (["beta"] if alpha_is_done else ["alpha", "beta"])
+
+
+def test_two_builds_at_once_exclude_each_other(quick: Project) -> None:
+    quick.edit("notebooks/profiles/quick.yaml", "alpha: {}", "alpha:\n  wait: 4")
+    quick.edit("mflib/build.py", "PATIENCE = 5.0", "PATIENCE = 0.5")
+    first = quick.start("mflib.build", "book")
+    deadline = time.monotonic() + 60
+    while not quick.trace.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    code, said = quick.book()
+    assert code == 1
+    assert f"another 'make book' is at work in this folder (process {first.pid})" in said
+    assert "Traceback" not in said
+    said_first, _ = first.communicate(timeout=120)
+    assert first.returncode == 0, said_first
+    assert sorted(quick.executed()) == ["alpha", "beta"]
+    assert made(quick) == []
+
+
+def test_jupyter_book_builds_it_and_a_warning_is_an_error_every_time(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project", ["alpha"])
+    assert made(project) == ["alpha"]
+    pages = project.root / "_build" / "book" / "_build" / "html"
+    assert "The alpha chapter" in (pages / "alpha.html").read_text()
+    finished = (pages / "index.html").read_bytes()
+    project.edit("book/index.md", "Words.", "[Words](nowhere.md).")
+    for _ in range(2):
+        code, said = project.book()
+        assert code == 1
+        assert "cross-reference target not found: 'nowhere.md'" in said
+    assert (pages / "index.html").read_bytes() == finished, "the book that was is kept"
+    project.edit("book/index.md", "[Words](nowhere.md).", "Words.")
+    assert made(project) == []
+
+
+def test_snakemake_alone_knows_what_to_do(quick: Project) -> None:
+    code, said = quick.call("snakemake", "--cores", "1", "--nolock", "-n")
+    assert code == 0, said
+    assert quick.executed() == []
+    for name in ("alpha", "beta"):
+        assert f"rule notebook_{name}" in said
+        stamp = json.loads((quick.root / "_build" / "inputs" / f"{name}.json").read_text())
+        assert f"mflib/{name}_theory.py" in stamp["files"]
+
+
+def test_the_stamp_of_the_environment_follows_lock_project_and_place(tmp_path: Path) -> None:
+    here = Path(__file__).resolve().parents[2]
+    for place in ("one", "two"):
+        (tmp_path / place / "tools").mkdir(parents=True)
+        for name in ("requirements.lock", "pyproject.toml", "tools/environment.py"):
+            (tmp_path / place / name).write_bytes((here / name).read_bytes())
+    probe = (
+        "import sys; sys.path.insert(0, 'tools'); import environment; print(environment.wanted())"
+    )
+
+    def wanted(place: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-B", "-c", probe],
+            cwd=tmp_path / place,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    first = wanted("one")
+    assert wanted("one") == first
+    assert wanted("two") != first
+    lock = tmp_path / "one" / "requirements.lock"
+    lock.write_text(lock.read_text() + "more==1\n")
+    assert wanted("one") != first
+
+
+def test_an_environment_without_its_mark_is_made_anew(tmp_path: Path) -> None:
+    """A half-made one, as a killed setup leaves it, is not taken for whole."""
+    here = Path(__file__).resolve().parents[2]
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "environment.py").write_bytes(
+        (here / "tools" / "environment.py").read_bytes()
+    )
+    # Nothing to install but the project itself, which is a module and needs no network.
+    (tmp_path / "requirements.lock").write_text("")
+    (tmp_path / "pyproject.toml").write_text("")
+    half = tmp_path / ".venv" / "bin"
+    half.mkdir(parents=True)
+    (half / "python").write_text("#!/bin/sh\nexit 1\n")
+    (half / "python").chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "tools" / "environment.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    version = subprocess.run(
+        [str(half / "python"), "--version"], capture_output=True, text=True, check=True
+    )
+    assert version.stdout.startswith("Python 3")
+    # Without a build system in it the project cannot be installed; then there must be no mark.
+    assert done.returncode != 0
+    assert "The installation failed" in done.stderr
+    assert not (tmp_path / ".venv" / "complete").exists()
