@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -66,38 +66,43 @@ def bootstrap(
             f"n={n}, resamples={resamples}, level={level}: "
             "need points, resamples, and a level in (0, 1)"
         )
-    rng = np.random.default_rng(seed)
-    values = np.empty(resamples)
-    if groups is None:
-        members = [np.array([i]) for i in range(n)]
-    else:
-        labels = np.asarray(groups)
-        members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a resample may be constant; it is counted as unusable
-        for i in range(resamples):
-            drawn = rng.integers(len(members), size=len(members))
-            values[i] = statistic(np.concatenate([members[k] for k in drawn]))
+        values = [statistic(drawn) for drawn in _resample(n, groups, resamples, seed)]
+    return _interval(statistic(np.arange(n)), np.array(values), level)
+
+
+def _resample(n: int, groups: ArrayLike | None, resamples: int, seed: int) -> Iterator[FloatArray]:
+    """Yield index arrays into n points, drawn with replacement by point or by whole group."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) if groups is None else np.asarray(groups)
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    for _ in range(resamples):
+        drawn = rng.integers(len(members), size=len(members))
+        yield np.concatenate([members[k] for k in drawn])
+
+
+def _interval(value: float, values: FloatArray, level: float) -> Interval:
     good = values[np.isfinite(values)]
     tail = 50 * (1 - level)
     lower, upper = np.percentile(good, [tail, 100 - tail]) if len(good) else (np.nan, np.nan)
-    return Interval(
-        float(statistic(np.arange(n))), float(lower), float(upper), level, len(good) / resamples
-    )
+    return Interval(float(value), float(lower), float(upper), level, len(good) / len(values))
 
 
 @dataclasses.dataclass(frozen=True)
 class MultipleFit:
     """How well depth = k ξ_c separates trained from untrained networks.
 
-    ``k`` with its interval; ``threshold``: the accuracy above which a network counts as
-    trained; ``misclassified``: the share of points on the wrong side of k ξ_c; ``base_rate``:
-    that share for the better of "all trained" and "none trained"; ``spearman``: the rank
-    correlation of accuracy with depth/ξ_c with its interval; ``n``: the points used.
+    ``k`` with its interval; ``plateau``: the fitted accuracy far inside; ``steepness``: the
+    fitted exponent s; ``misclassified``: the share of points for which "accuracy above half-way
+    between chance and plateau" and "depth < k ξ_c" disagree; ``base_rate``: that share for the
+    better of "all trained" and "none trained"; ``spearman``: the rank correlation of accuracy
+    with depth/ξ_c with its interval; ``n``: the points used.
     """
 
     k: Interval
-    threshold: float
+    plateau: float
+    steepness: float
     misclassified: float
     base_rate: float
     spearman: Interval
@@ -115,13 +120,13 @@ def fit_multiple(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> MultipleFit:
-    """Fit the multiple k for which networks of depth < k ξ_c are the trained ones.
+    """Fit the multiple k of ξ_c at which accuracy has fallen half-way to chance.
 
-    Criterion: a network is trained if its accuracy exceeds the half-way value between
-    ``chance`` and the best accuracy; k minimises the number of networks that depth < k ξ_c puts
-    on the wrong side. That number is constant between neighbouring values of depth/ξ_c; of the
-    k with the fewest, the one in the middle (of log k) of the widest such stretch is taken.
-    Where no finite k has fewer than none or all trained, k is NaN.
+    Criterion: least squares of  a = chance + A / (1 + (D / (k ξ_c))^s)  over k, s and A ≥ 0
+    (k on a grid of 1 % steps over the observed depth/ξ_c, s on one of 16 values from 1 to 32,
+    A in closed form). A smooth curve rather than a count of points on the wrong side: the
+    bootstrap of such a count's minimum covers too seldom. k is NaN where the best curve has its
+    fall at the edge of the observed depth/ξ_c, that is, where no fall is seen.
 
     ``accuracy``, ``depth``, ``xi_c``: equal shapes (n,), one entry per network or point; ξ_c may
     be ∞ (predicted trained at every depth); points where it is NaN are left out. ``groups``
@@ -140,48 +145,65 @@ def fit_multiple(
         raise ValueError("no network has an accuracy, a depth and a xi_c that is a number")
     a, d, xi = a[use], d[use], xi[use]
     label = None if groups is None else np.asarray(groups).ravel()[use]
-    with np.errstate(divide="ignore"):
-        ratio = np.where(np.isinf(xi), 0.0, d / xi)
-    threshold = (chance + a.max()) / 2
-    trained = a > threshold
-    k = bootstrap(
-        lambda i: best_multiple(ratio[i], trained[i]),
-        len(a),
-        seed=seed,
-        groups=label,
-        resamples=resamples,
-        level=level,
-    )
-    rank = bootstrap(
-        lambda i: float(stats.spearmanr(a[i], ratio[i]).statistic),
-        len(a),
-        seed=seed,
-        groups=label,
-        resamples=resamples,
-        level=level,
-    )
+    ratio = d / xi
+    n = len(a)
+    counts = np.stack(
+        [np.bincount(i, minlength=n) for i in _resample(n, label, resamples, seed)]
+    ).astype(float)
+    k, s, height = _least_squares(ratio, a - chance, np.concatenate([np.ones((1, n)), counts]))
+    trained = a > chance + height[0] / 2
     base_rate = min(trained.mean(), 1 - trained.mean())
-    wrong = float(np.mean((ratio < k.value) != trained)) if np.isfinite(k.value) else base_rate
-    return MultipleFit(k, float(threshold), wrong, float(base_rate), rank, len(a))
+    wrong = float(np.mean((ratio < k[0]) != trained)) if np.isfinite(k[0]) else base_rate
+    return MultipleFit(
+        k=_interval(k[0], k[1:], level),
+        plateau=float(chance + height[0]),
+        steepness=float(s[0]),
+        misclassified=wrong,
+        base_rate=float(base_rate),
+        spearman=bootstrap(
+            lambda i: float(stats.spearmanr(a[i], ratio[i]).statistic),
+            n,
+            seed=seed,
+            groups=label,
+            resamples=resamples,
+            level=level,
+        ),
+        n=n,
+    )
 
 
-def best_multiple(ratio: FloatArray, trained: FloatArray) -> float:
-    """Return the k that misclassifies fewest points when ratio = depth/ξ_c < k means trained.
+def _least_squares(
+    ratio: FloatArray, gain: FloatArray, weights: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return (k, s, A), each (m,), minimising Σ w (gain − A p)², p = 1/(1 + (ratio/k)^s).
 
-    ``ratio``: (n,) ≥ 0, ``trained``: (n,) bool. NaN where no k between two distinct positive
-    ratios does better than one that puts every point on the same side.
+    ``ratio``, ``gain``: (n,); ``weights``: (m, n), one row per (re)sample. For given k and s the
+    best A is Σ w gain p / Σ w p², so all (k, s) are searched at once by two matrix products.
     """
-    order = np.argsort(ratio, kind="stable")
-    r, t = ratio[order], trained[order]
-    # wrong[j]: errors when the j points of smallest ratio are called trained
-    wrong = np.concatenate([[0], np.cumsum(~t)]) + np.concatenate([np.cumsum(t[::-1])[::-1], [0]])
-    inner = np.flatnonzero((r[1:] > r[:-1]) & (r[:-1] > 0)) + 1
-    if not inner.size or wrong[inner].min() >= min(wrong[0], wrong[-1]):
-        return float("nan")
-    best = inner[wrong[inner] == wrong[inner].min()]
-    width = np.log(r[best] / r[best - 1])
-    j = best[np.argmax(width)]
-    return float(np.sqrt(r[j] * r[j - 1]))
+    seen = ratio[ratio > 0]
+    if not seen.size or seen.min() == seen.max():
+        nothing = np.full(len(weights), np.nan)
+        return nothing, nothing, np.maximum(weights @ gain / weights.sum(1), 0)
+    ks = np.exp(np.arange(np.log(seen.min()), np.log(seen.max()) + 0.01, 0.01))
+    ss = np.geomspace(1, 32, 16)
+    best = np.full(len(weights), -np.inf)
+    k, s, height = (np.full(len(weights), np.nan) for _ in range(3))
+    for exponent in ss:
+        with np.errstate(over="ignore"):
+            p = 1 / (1 + (ratio[:, None] / ks) ** exponent)  # (n, K)
+        cross, square = weights @ (gain[:, None] * p), weights @ p**2
+        # Where no weight lies inside the boundary, there is no accuracy to explain.
+        amplitude = np.divide(cross, square, out=np.zeros_like(cross), where=square > 1e-12)
+        explained = np.where(amplitude > 0, amplitude * cross, 0.0)
+        j = explained.argmax(1)
+        row = np.arange(len(weights))
+        better = explained[row, j] > best
+        inner = (j > 0) & (j < len(ks) - 1)
+        best = np.where(better, explained[row, j], best)
+        k = np.where(better, np.where(inner, ks[j], np.nan), k)
+        s = np.where(better, exponent, s)
+        height = np.where(better, np.maximum(amplitude[row, j], 0), height)
+    return k, s, height
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 from mflib import paths
 from mflib.experiment.networks import nonlinearity
 
+OPTIONS = ("side", "resize", "seed", "n_train", "n_test", "n_features", "n_classes")
 _TEST_SHARE = 0.2
 _DOWNLOAD_TIMEOUT = 30.0
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import platform
+import sys
 import tempfile
 import time
 import warnings
@@ -196,14 +197,14 @@ def _decode(content: bytes, kind: str) -> Table:
 
 
 def _versions() -> dict[str, str]:
-    import torch
-
-    return {
+    versions = {
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "torch": str(torch.__version__),
         "pandas": pd.__version__,
         "machine": platform.machine(),
-        "threads": str(torch.get_num_threads()),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
     }
+    torch = sys.modules.get("torch")  # a table that needed no torch need not wait for it
+    if torch is not None:
+        versions["torch"] = str(torch.__version__)
+        versions["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return versions

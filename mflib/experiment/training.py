@@ -70,6 +70,8 @@ class Grid:
         rates = (rates,) if isinstance(rates, int | float) else rates
         _set(self, "learning_rate", _distinct("learning_rate", rates, float))
         _set(self, "dataset_options", dict(self.dataset_options))
+        for option in self.dataset_options:
+            _check(option in data.OPTIONS, "dataset_options", option, f"of {data.OPTIONS}")
         for name in ("sigma_b2", "momentum"):
             _set(self, name, _number(name, getattr(self, name), float))
         for name in ("width", "batch_size", "steps", "steps_per_epoch", "evaluation_samples"):

@@ -96,7 +96,7 @@ def test_batched_outputs_are_those_of_plain_modules():
 @pytest.mark.parametrize("scheme", initialise.SCHEMES)
 @pytest.mark.parametrize("fan", initialise.FANS)
 def test_variances_are_the_stated_ones(scheme, fan):
-    """Entry variances of all three kinds of layer, within 5 standard errors of a sample variance."""
+    """Entry variances of all three kinds of layer, within 5 standard errors of the sample's."""
     sizes, w2, b2 = (60, 90, 30), 1.7, 0.3
     network = draw(
         sigma_w2=[w2] * 20, seeds=range(20), sigma_b2=b2, n_in=60, width=90, n_out=30, depth=2,
