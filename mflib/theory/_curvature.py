@@ -24,7 +24,7 @@ import numpy as np
 
 from mflib.theory import _hermite
 from mflib.theory._arrays import Array, Rows, chunks
-from mflib.theory._moments import refinement
+from mflib.theory._moments import COARSEST, refinement
 from mflib.theory._quadrature import (
     REACH,
     SQRT_2PI,
@@ -100,7 +100,11 @@ def _direct_curvature(activation: Activation, q: Array, theta: Array) -> Array:
     refine = refinement(activation)
     for part in chunks(theta.size, int(10_000 * refine**2)):
         u_a, u_b, w = difference_rule(
-            q[part], theta[part], activation.kinks, mirrored=activation.odd, refine=0.8 * refine
+            q[part],
+            theta[part],
+            activation.kinks,
+            mirrored=activation.odd,
+            refine=COARSEST * refine,
         )
         w *= activation.d2(u_a)
         w *= activation.d2(u_b)

@@ -390,9 +390,17 @@ def from_callable(
     _check_slope(first, second, "d2", name, found)
     values = np.asarray(f(_PROBE))
     odd = bool(np.array_equal(values, -np.asarray(f(-_PROBE))) and all(-k in found for k in found))
-    flat = not np.any(np.asarray(second(_PROBE)))
+    scaled = np.asarray(f(3 * _PROBE))
     return Activation(
-        name, f, first, second, found, range, odd=odd, piecewise_linear=flat and bool(found)
+        name,
+        f,
+        first,
+        second,
+        found,
+        range,
+        odd=odd,
+        homogeneous=bool(np.allclose(scaled, 3 * values, rtol=1e-14, atol=0.0)),
+        piecewise_linear=not np.any(np.asarray(second(_PROBE))),
     )
 
 

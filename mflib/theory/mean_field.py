@@ -35,7 +35,6 @@ CRITICAL_TOLERANCE = 1e-11
 
 _NO_LENGTH = "no fixed point q*: the variance grows without bound"
 _ANY_LENGTH = "q* is not unique: every q is a fixed point"
-_OSCILLATES = "no stable fixed point q*: the length map oscillates"
 _NO_ANGLE = "c* is not defined at q* = 0"
 _UNSTABLE = "chi_1 = 1 only where q* is unstable or not the fixed point in use"
 _NEVER = "chi_1 = 1 at no q in [1e-12, 1e6]"
@@ -310,6 +309,7 @@ def _lengths(act: Activation, sigma_w2: Array, sigma_b2: Array) -> tuple[Array, 
     reason = np.full(sigma_w2.shape, "", dtype="U80")
     if act.homogeneous:
         gain = sigma_w2 * moments(act, np.ones(1))[0]
+        gain[np.abs(gain - 1) <= 4 * _roots.EPS] = 1.0
         with np.errstate(divide="ignore", invalid="ignore"):
             q = np.where(gain < 1, sigma_b2 / (1 - gain), np.where(sigma_b2 == 0, 0.0, np.nan))
         unbounded = np.where(sigma_b2 > 0, gain >= 1, gain > 1)
@@ -337,7 +337,8 @@ def length_fixed_points(
 ) -> LengthFixedPoints:
     """Return every fixed point of one length map, stable or not, ascending.
 
-    χ_q = σ_w² dE[φ²]/dq is the map's slope; |χ_q| < 1 is stable. q = 0 counts where it is a fixed
+    χ_q = σ_w² dE[φ²]/dq is the map's slope; χ_q < 1 is stable, since χ_q ≥ −1/2 at any fixed
+    point (q dE[φ²]/dq = E[φ²(u²/q − 1)]/2 ≥ −E[φ²]/2). q = 0 counts where it is a fixed
     point. Raises ValueError where every q is one (ReLU at σ_w² = 2, σ_b² = 0).
 
     >>> length_fixed_points("gelu", 3.0, 0.0).stable
@@ -361,7 +362,7 @@ def length_fixed_points(
         if scan.through_zero and b[0] == 0:
             q = np.concatenate([[0.0], q])
     chi_q = w * moments(act, q)[2]
-    return LengthFixedPoints(q, chi_q, np.abs(chi_q) < 1)
+    return LengthFixedPoints(q, chi_q, chi_q < 1)
 
 
 # --- the correlation map's fixed point ---------------------------------------------------------
@@ -407,8 +408,10 @@ def fixed_point(
 
     sigma_w2, sigma_b2 ≥ 0, broadcast together; every field has that shape.
 
-    q* is the stable fixed point that iteration from q = 1 reaches; where that iteration grows
-    without bound, the largest stable one (``length_fixed_points`` lists all). c* is the stable
+    q* is the stable fixed point next to q = 1 in the direction of the first step from there: the
+    one that iteration from q = 1 reaches where E[φ²] increases with q, as it does for every named
+    activation. Where that iteration grows without bound, it is the largest stable one.
+    ``length_fixed_points`` lists all. c* is the stable
     fixed point in [0, 1]: 1 in the ordered phase, and the root below 1 in the chaotic phase,
     which is unique because the map is a power series in c with coefficients ≥ 0. Where
     |χ₁ − 1| ≤ CRITICAL_TOLERANCE, c* = 1 and ξ_c = ∞.
@@ -432,10 +435,6 @@ def fixed_point(
     known = np.isfinite(q)
     _, square_slope[known], growth[known] = moments(act, q[known])
     chi, chi_q = w * square_slope, w * growth
-    oscillates = np.abs(chi_q) > 1 + 1e-9
-    reason[oscillates] = _OSCILLATES
-    for array in (q, chi, chi_q):
-        array[oscillates] = np.nan
     xi_q = _depth(chi_q)
     xi_q[np.abs(chi_q - 1) <= CRITICAL_TOLERANCE] = np.inf
 
@@ -457,7 +456,7 @@ def fixed_point(
     for rows in (solve[part] for part in chunks(solve.size, 128)):
         y, rest = _angles(act, q[rows], (chi[rows] - 1) / w[rows])
         c[rows] = 1 - y
-        chi_c[rows] = 1 - w[rows] * rest
+        chi_c[rows] = np.maximum(1 - w[rows] * rest, 0.0)
         with np.errstate(divide="ignore"):
             xi_c[rows] = -1 / np.log1p(-np.minimum(w[rows] * rest, 1.0))
     q, c, chi, chi_c, xi_q, xi_c = (a.reshape(shape) for a in (q, c, chi, chi_c, xi_q, xi_c))
@@ -520,7 +519,8 @@ def _choose(act: Activation, rows: Rows, w: Array, b: Array, q: Array, size: int
     out = [np.full(size, np.nan) for _ in range(3)]
     reason = np.full(size, _NEVER, dtype="U80")
     reason[rows] = _UNSTABLE
-    negative = b < 0
+    negative = b < -1e-12 * q  # beyond the rounding of a σ_b² that is 0
+    b = np.maximum(b, 0.0)
     reason[rows[negative]] = _NEGATIVE
     rows = rows[~negative]
     w, b, q = (a[~negative] for a in (w, b, q))
