@@ -123,7 +123,7 @@ def fit_multiple(
     """Fit the multiple k of ξ_c at which accuracy has fallen half-way to chance.
 
     Criterion: least squares of  a = chance + A / (1 + (D / (k ξ_c))^s)  over k, s and A ≥ 0
-    (k on a grid of 1 % steps over the observed depth/ξ_c, s on one of 16 values from 1 to 32,
+    (k on a grid of 2 % steps over the observed depth/ξ_c, s on one of 16 values from 1 to 32,
     A in closed form). A smooth curve rather than a count of points on the wrong side: the
     bootstrap of such a count's minimum covers too seldom. k is NaN where the best curve has its
     fall at the edge of the observed depth/ξ_c, that is, where no fall is seen.
@@ -184,7 +184,7 @@ def _least_squares(
     if not seen.size or seen.min() == seen.max():
         nothing = np.full(len(weights), np.nan)
         return nothing, nothing, np.maximum(weights @ gain / weights.sum(1), 0)
-    ks = np.exp(np.arange(np.log(seen.min()), np.log(seen.max()) + 0.01, 0.01))
+    ks = np.exp(np.arange(np.log(seen.min()), np.log(seen.max()) + 0.02, 0.02))
     ss = np.geomspace(1, 32, 16)
     best = np.full(len(weights), -np.inf)
     k, s, height = (np.full(len(weights), np.nan) for _ in range(3))

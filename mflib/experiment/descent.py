@@ -120,7 +120,7 @@ class Descent:
         self.answers = self.batch_t.view(rows, b, -1).expand(e, b, -1)
         self.z = [empty(e, b, width) for _ in range(network.depth)]
         self.y = self.z if self.phi.from_output else [empty(e, b, width) for _ in self.z]
-        self.out = empty(e, b, n_classes)
+        self.out, self.top = empty(e, b, n_classes), empty(e, b, n_classes)
         self.back = (empty(e, b, width), empty(e, b, width))
         self.ones = torch.ones(1, 1, b, dtype=x.dtype, device=x.device).expand(e, 1, b)
         self.velocity = (
@@ -178,8 +178,8 @@ class Descent:
     def _backward(self) -> None:
         """Propagate δ = η ∂L/∂z down, updating every layer after δ has passed through it."""
         weights = self.network.weights
-        torch.softmax(self.out, dim=-1, out=self.out)
-        delta = self.out.sub_(self.answers).mul_(self.scale)
+        torch.softmax(self.out, dim=-1, out=self.top)
+        delta = self.top.sub_(self.answers).mul_(self.scale)
         for layer in range(len(weights) - 1, -1, -1):
             if layer == 0:
                 self._update(0, self.inputs, delta)

@@ -32,13 +32,13 @@ def test_the_fitted_multiple_is_the_one_put_in(k):
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     k = 4.0
     inside = 0
-    for trial in range(60):
+    for trial in range(40):
         rng = np.random.default_rng(trial)
         fit = boundary.fit_multiple(
             accuracies(k, 4, rng, 0.12), DEPTH, XI, chance=0.1, resamples=100, level=0.9
         )
         inside += fit.k.lower <= k <= fit.k.upper
-    assert inside >= 48  # of 54 expected; fewer has probability 0.01
+    assert inside >= 31  # 36 expected; fewer than 31 has probability 0.015
 
 
 def test_accuracy_without_a_boundary_has_no_multiple():

@@ -1,0 +1,30 @@
+"""The training benchmark runs and prints one JSON object per line (its timings are not judged)."""
+
+import json
+import runpy
+import sys
+
+from mflib import paths
+
+
+def test_benchmark_prints_json_lines(monkeypatch, capsys):
+    script = paths.root() / "benchmarks" / "training.py"
+    arguments = [
+        "--device",
+        "cpu",
+        "--members",
+        "2",
+        "--width",
+        "8",
+        "--steps",
+        "2",
+        "--repeats",
+        "1",
+    ]
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    runpy.run_path(str(script), run_name="__main__")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0]["benchmark"] == "matmul"
+    measured = [line for line in lines if line["benchmark"] == "training"]
+    assert len(measured) >= 5
+    assert all(line["ratio"] > 0 and line["waits_per_epoch"] is None for line in measured)
