@@ -13,6 +13,7 @@ import torch
 
 from mflib.experiment import data
 
+ORIGINAL_DATA = os.environ.get("MFLIB_DATA")  # noted before the offline fixture clears it
 IDX_FOLDERS = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw"}
 
 
@@ -156,7 +157,6 @@ def test_a_damaged_idx_file_is_named_and_refused(offline, monkeypatch, name, fol
 
 
 def test_a_damaged_file_among_good_ones_is_the_one_named(offline, monkeypatch):
-    # No fixture unset what the environment gave at import: read it from the process's own copy.
     root = Path(ORIGINAL_DATA) if ORIGINAL_DATA else None
     if root is None or not (root / "MNIST/raw").is_dir():
         pytest.skip("MFLIB_DATA does not hold mnist")
@@ -171,9 +171,6 @@ def test_a_damaged_file_among_good_ones_is_the_one_named(offline, monkeypatch):
     monkeypatch.setenv("MFLIB_DATA", str(offline / "data"))
     with pytest.raises(data.DataDamaged, match="t10k-labels-idx1-ubyte is damaged"):
         data.load("mnist")
-
-
-ORIGINAL_DATA = os.environ.get("MFLIB_DATA")
 
 
 @pytest.mark.parametrize(
