@@ -16,7 +16,7 @@ help:
 	@echo 'make lint    check style and types'
 	@echo 'make bench   run the benchmarks; one JSON line per measurement'
 	@echo 'make setup   make the environment, .venv, that all of these use'
-	@echo 'make clean   remove what was made, but neither .venv nor results'
+	@echo 'make clean   remove what was made, but neither .venv nor results nor runs kept with -o'
 
 setup:
 	@command -v $(PYTHON) >/dev/null || { echo 'mflib needs Python 3.11 or newer, and there is no $(PYTHON) here: install one, or name it, as in "make PYTHON=python3.12".' >&2; exit 1; }
@@ -33,7 +33,8 @@ lint: setup
 	@$(RUN) mypy
 
 bench: setup
-	@for file in benchmarks/*.py; do $(RUN) benchmarks.$$(basename $$file .py) || exit 1; done
+	@for file in benchmarks/*.py; do .venv/bin/python $$file || exit 1; done
 
 clean:
-	rm -rf _build .snakemake notebooks/*.ipynb .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf _build .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f $(patsubst %.py,%.ipynb,$(wildcard notebooks/*.py)) notebooks/*.failed.ipynb

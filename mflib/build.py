@@ -201,21 +201,28 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _snakemake(*arguments: str) -> int:
-    """Run Snakemake in this process, so that nothing lies between us and what it starts."""
+def _snakemake(*arguments: str) -> None:
+    """Run Snakemake in this process, so that nothing lies between us and what it starts.
+
+    What it says goes to a log; what its jobs say, which are processes, goes to the terminal.
+    Raises RuntimeError if it fails, with its words where nobody knows why already.
+    """
     from snakemake.cli import main
 
     os.chdir(paths.root())
-    try:
-        main(list(arguments))
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-def _latest_log() -> Path | None:
-    logs = (paths.root() / ".snakemake" / "log").glob("*.log")
-    return max(logs, key=lambda file: file.stat().st_mtime_ns, default=None)
+    log_file = paths.build() / "snakemake.log"
+    with log_file.open("w", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+        try:
+            main(list(arguments))
+        except SystemExit as end:
+            code = end.code
+        else:
+            code = 0
+    if code:
+        said = log_file.read_text(encoding="utf-8")
+        explained = ("CalledProcessError", "Terminating processes", "Will exit after")
+        why = "" if any(words in said for words in explained) else f":\n{said.strip()}"
+        raise RuntimeError(f"stopped; what is done is kept (see also {log_file}){why}")
 
 
 def _duration(seconds: float) -> str:
@@ -234,16 +241,9 @@ def book(started: float) -> int:
             print(f"Notebooks to execute: {', '.join(stale) or 'none'}", flush=True)
             # Our lock stands in for Snakemake's, which a killed run leaves behind.
             options = ("--cores", "all", "--nolock", "--rerun-incomplete", "--scheduler", "greedy")
-            failed = _snakemake("book", *options, "--rerun-triggers", "mtime", "--quiet", "all")
+            _snakemake("book", *options, "--rerun-triggers", "mtime")
     except (RuntimeError, ValueError, SyntaxError) as error:
         print(f"make book: {error}", file=sys.stderr)
-        return 1
-    if failed:
-        print(
-            "make book: stopped; what is done is kept. Snakemake's own account: "
-            f"{_latest_log() or 'none'}",
-            file=sys.stderr,
-        )
         return 1
     print(f"Book: {index()}")
     print(f"Time: {_duration(time.time() - started)}")

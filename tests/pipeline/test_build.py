@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Project, make_project
+from .conftest import Project, is_running, make_project, wait_for
 
 # In the place of Jupyter Book, which takes seconds and is tried in a test of its own.
 QUICK_JUPYTER_BOOK = """\
@@ -178,31 +178,41 @@ def test_a_build_killed_at_any_moment_goes_on_and_ends_the_same(quick: Project) 
     assert made(quick) == []
 
 
-def test_what_was_done_before_a_kill_is_not_done_again(quick: Project) -> None:
+def test_a_killed_make_takes_all_with_it_and_what_was_done_stays_done(quick: Project) -> None:
     quick.edit("notebooks/profiles/quick.yaml", "beta: {}", "beta:\n  wait: 60")
-    quick.edit("notebooks/profiles/quick.yaml", "alpha: {}", "alpha:\n  wait: 0.1")
     build = start_under_a_shell(quick)
-    deadline = time.monotonic() + 60
     # Whichever chapter comes first, beta waits: kill while it does.
-    while "beta" not in quick.trace.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(build.pid, signal.SIGKILL)
+    wait_for(lambda: "beta" in quick.trace.read_text(), 60)
+    kernel = int(quick.trace.read_text().split()[-1])
+    os.kill(build.pid, signal.SIGKILL)
     build.wait()
+    wait_for(lambda: not is_running(kernel), 10)
+    assert not (quick.root / "notebooks" / "beta.ipynb").exists()
     alpha_is_done = (quick.root / "notebooks" / "alpha.ipynb").exists()
     quick.executed()
     quick.edit("notebooks/profiles/quick.yaml", "wait: 60", "wait: 0")
     assert sorted(made(quick)) == (["beta"] if alpha_is_done else ["alpha", "beta"])
 
 
+def test_ctrl_c_ends_a_build_in_one_sentence(quick: Project) -> None:
+    quick.edit("notebooks/profiles/quick.yaml", "alpha: {}", "alpha:\n  wait: 60")
+    quick.edit("notebooks/profiles/quick.yaml", "beta: {}", "beta:\n  wait: 60")
+    build = quick.start("mflib.build", "book")
+    wait_for(quick.trace.read_text, 60)
+    kernel = int(quick.trace.read_text().split()[-1])
+    os.killpg(build.pid, signal.SIGINT)  # what a terminal does
+    said, _ = build.communicate(timeout=30)
+    assert build.returncode == 1
+    assert "make book: stopped; what is done is kept" in said
+    assert "Traceback" not in said
+    wait_for(lambda: not is_running(kernel), 10)
+
+
 def test_two_builds_at_once_exclude_each_other(quick: Project) -> None:
     quick.edit("notebooks/profiles/quick.yaml", "alpha: {}", "alpha:\n  wait: 4")
     quick.edit("mflib/build.py", "PATIENCE = 5.0", "PATIENCE = 0.5")
     first = quick.start("mflib.build", "book")
-    deadline = time.monotonic() + 60
-    while not quick.trace.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(quick.trace.read_text, 60)
     code, said = quick.book()
     assert code == 1
     assert f"another 'make book' is at work in this folder (process {first.pid})" in said

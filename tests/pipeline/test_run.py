@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import Project
+from .conftest import Project, is_running, wait_for
 
 
 def code_cells(file: Path) -> list[dict[str, Any]]:
@@ -24,21 +23,6 @@ def code_cells(file: Path) -> list[dict[str, Any]]:
 def printed(file: Path) -> str:
     outputs = [output for cell in code_cells(file) for output in cell["outputs"]]
     return "".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout")
-
-
-def wait_for(condition: Any, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether a process is there and no zombie."""
-    state = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
 
 
 def test_a_run_shows_the_given_values_in_the_cell_that_states_them(project: Project) -> None:
