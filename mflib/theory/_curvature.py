@@ -63,12 +63,14 @@ def _chebyshev(n: int) -> tuple[Array, Array]:
 
 
 def _basis(x: Array, n: int) -> Array:
-    """Return T_0 … T_(n−1) at x, shape (*x.shape, n)."""
-    out = np.empty((*x.shape, n))
-    out[..., 0] = 1.0
-    out[..., 1] = x
+    """Return T_0 … T_(n−1) at x, shape (n, *x.shape)."""
+    out = np.empty((n, *x.shape))
+    out[0] = 1.0
+    out[1] = x
+    twice = 2 * x
     for k in range(2, n):
-        out[..., k] = 2 * x * out[..., k - 1] - out[..., k - 2]
+        np.multiply(twice, out[k - 1], out=out[k])
+        out[k] -= out[k - 2]
     return out
 
 
@@ -169,8 +171,8 @@ class CurvatureTable:
         curvature = smooth_curvature(self._activation, q, a * np.sinh(v * v_max))
         t, w = legendre(max(16, n // 2 + 8))
         inner = v[:, None] * t  # every b integrates K from angle 0 to its own node
-        interpolate = _basis(2 * inner - 1, n) @ to_angle
-        k = np.einsum("jsn,qn->qjs", interpolate, curvature)
+        # from K at the nodes to K at every inner point, by its Chebyshev series
+        k = np.tensordot(curvature @ to_angle.T, _basis(2 * inner - 1, n), axes=1)
         grade = v_max[..., None] * inner
         theta = a[..., None] * np.sinh(grade)
         measure = a[..., None] * np.cosh(grade) * v_max[..., None] * (v[:, None] * w)
@@ -188,18 +190,19 @@ class CurvatureTable:
             if p not in self._panels:
                 self._panels[p] = self._build(int(p))
         order = max((self._panels[p][1] for p in wanted), default=2)
-        series = np.zeros((q.size, 2, order))
+        series = np.zeros((2, order, q.size))
         for p in wanted:
             rows = np.flatnonzero(panel == p)
             coefficients, n = self._panels[p]
             basis = _basis(2 * (log_q[rows] - p) - 1, Q_ORDER)
-            series[rows, :, :n] = np.tensordot(basis, coefficients, axes=1)
+            series[:, :n, rows] = np.tensordot(coefficients, basis, axes=(0, 0))
         a, v_max = _angle_scale(q)
 
         def evaluate(rows: Rows, y: Array) -> tuple[Array, Array]:
             x = 2 * np.arcsinh(_angle(y) / a[rows]) / v_max[rows] - 1
             basis = _basis(np.clip(x, -1.0, 1.0), order)
-            b = np.einsum("nbk,nk->bn", series[rows], basis)
+            mine = series if rows.size == q.size else series[:, :, rows]
+            b = np.einsum("bkn,kn->bn", mine, basis)
             return b[0], b[1]
 
         return evaluate
@@ -208,25 +211,34 @@ class CurvatureTable:
 # --- closed forms ------------------------------------------------------------------------------
 
 
-def _closed_density(activation: Activation) -> Callable[[Array, Array], Array]:
-    """Return (q, θ) → K(θ) sin θ, of the closed form or of the kinks alone."""
+def _closed_density(activation: Activation) -> Callable[[Array, Array, Array], Array]:
+    """Return (q, sin θ/2, cos θ/2) → K(θ) sin θ, of the closed form or of the kinks alone."""
     if activation.closed is not None and activation.closed.curvature is not None:
         curvature = activation.closed.curvature
-        return lambda q, theta: curvature(q, np.cos(theta), np.sin(theta)) * np.sin(theta)
-    pairs = [
-        (k, m, jump_k * jump_m)
-        for k, jump_k in zip(activation.kinks, activation.jumps, strict=True)
-        for m, jump_m in zip(activation.kinks, activation.jumps, strict=True)
-        if jump_k * jump_m != 0
-    ]
 
-    def density(q: Array, theta: Array) -> Array:
+        def closed(q: Array, sin_half: Array, cos_half: Array) -> Array:
+            sin = 2 * sin_half * cos_half
+            return curvature(q, 1 - 2 * sin_half**2, sin) * sin
+
+        return closed
+    # pairs of kinks with the same (k + m)², (k − m)² have the same density
+    weights: dict[tuple[float, float], float] = {}
+    for k, jump_k in zip(activation.kinks, activation.jumps, strict=True):
+        for m, jump_m in zip(activation.kinks, activation.jumps, strict=True):
+            key = ((k + m) ** 2, (k - m) ** 2)
+            weights[key] = weights.get(key, 0.0) + jump_k * jump_m
+
+    def density(q: Array, sin_half: Array, cos_half: Array) -> Array:
         # (k² + m² − 2km cos θ) / sin²θ, written so that k = m stays finite at θ = 0
-        plus, minus = 2 * np.cos(theta / 2) ** 2, 2 * np.sin(theta / 2) ** 2
-        total = np.zeros(np.broadcast_shapes(q.shape, theta.shape))
-        for k, m, weight in pairs:
-            exponent = ((k + m) ** 2 / plus + (k - m) ** 2 / minus) / 4
-            total += weight * np.exp(-exponent / q)
+        plus, minus = 0.125 / (q * cos_half**2), 0.125 / (q * sin_half**2)
+        total = np.zeros(plus.shape)
+        for (sum_square, gap_square), weight in weights.items():
+            if weight == 0:
+                continue
+            exponent = sum_square * plus
+            if gap_square:
+                exponent += gap_square * minus
+            total += weight * np.exp(-exponent)
         return total / (2 * np.pi * q)
 
     return density
@@ -241,9 +253,13 @@ def _closed_means(activation: Activation, q: Array) -> Callable[[Rows, Array], t
     def evaluate(rows: Rows, y: Array) -> tuple[Array, Array]:
         grade = a[rows, None]
         v_max = np.arcsinh(_angle(y) / a[rows])[:, None]
-        theta = grade * np.sinh(v_max * t)
-        k = density(q[rows, None], theta) * (grade * np.cosh(v_max * t) * v_max * w)
-        near = 2 * np.sin(theta / 2) ** 2
+        grown = np.expm1(v_max * t)
+        shrunk = 1 / (1 + grown)
+        half = grade / 4 * (grown + grown * shrunk)  # θ/2, with θ = a sinh v
+        sin_half = np.sin(half)
+        k = density(q[rows, None], sin_half, np.cos(half))
+        k *= grade / 2 * (1 + grown + shrunk) * (v_max * w)
+        near = 2 * sin_half**2
         return np.sum(k, axis=-1) / y, 2 * np.sum(k * near, axis=-1) / y**2
 
     return evaluate

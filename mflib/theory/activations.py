@@ -60,7 +60,8 @@ class Activation:
     homogeneous: bool = False
     piecewise_linear: bool = False
     closed: ClosedForms | None = None
-    # width of the strip around the real axis in which φ is analytic; 0 where there are kinks
+    # width of the strip around the real axis in which φ is analytic, 0 where there are kinks: it
+    # says where power series are worth trying, and each is checked
     strip: float = 0.0
 
     def __call__(self, x: ArrayLike) -> Array:
@@ -160,7 +161,8 @@ def _erf_product(q_a: Array, q_b: Array, cos: Array, sin: Array) -> Array:
 
 
 def _erf_curvature(q: Array, cos: Array, sin: Array) -> Array:
-    return 16 / np.pi * q * cos * (1 + 4 * q + 4 * (q * sin) ** 2) ** -1.5
+    det = 1 + 4 * q + 4 * (q * sin) ** 2
+    return 16 / np.pi * q * cos / (det * np.sqrt(det))
 
 
 def _gelu_moments(q: Array) -> Moments:
@@ -401,6 +403,7 @@ def from_callable(
         odd=odd,
         homogeneous=bool(np.allclose(scaled, 3 * values, rtol=1e-14, atol=0.0)),
         piecewise_linear=not np.any(np.asarray(second(_PROBE))),
+        strip=0.0 if found else np.inf,  # a series that does not converge says so
     )
 
 

@@ -419,9 +419,12 @@ def fixed_point(
     NaN with a reason: no q* (ReLU with σ_w² ≥ 2 and σ_b² > 0), q* not unique (ReLU at σ_w² = 2,
     σ_b² = 0), c* at q* = 0.
 
-    Relative errors are about 1e-14 divided by the distance to criticality: q* by 1 − χ_q, where
-    χ_q = σ_w² dE[φ²]/dq; 1 − c*, ξ_c by |χ₁ − 1|, since neither can be known better from σ_w² and
-    σ_b² in float64. Raises ValueError for values out of range.
+    Relative errors: of q*, about 3e-16/(1 − χ_q) with χ_q = σ_w² dE[φ²]/dq; of χ₁, that of q* and
+    some roundings more. Near the critical line 1 − c*, 1 − χ_c and ξ_c inherit the error of χ₁
+    divided by |χ₁ − 1|: about 1e-9 at a distance of 1e-6, which is what float64 σ_w² and σ_b²
+    determine. Far in the chaotic phase c* and χ_c have absolute errors up to 1e-12 χ₁.
+
+    Raises ValueError for values out of range.
 
     >>> fixed_point("relu", 2.5, 0.1).reason
     array('no fixed point q*: the variance grows without bound', dtype='<U80')
