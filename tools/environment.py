@@ -64,8 +64,15 @@ def refuse_unusable_python():
 def run(command, report=None):
     """Run a command, its output into the log and by line to ``report``; exit if it fails."""
     with open(LOG, "a") as log:
+        # Open files are passed on, and the lock among them: pip may outlive a killed setup, and
+        # the next one must then wait for it.
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            close_fds=False,
         )
         for line in process.stdout:
             log.write(line)
@@ -131,6 +138,7 @@ def main():
     os.makedirs(os.path.dirname(LOG), exist_ok=True)
     with open(os.path.join(os.path.dirname(LOG), "setup.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        os.set_inheritable(lock.fileno(), True)
         if not is_complete():
             make()
 
