@@ -34,6 +34,11 @@ def gaussian_mean(f: Callable[[float], float]) -> float:
     return float(integrate.quad(lambda z: f(z) * density(z), -REACH, REACH, limit=200)[0])
 
 
+def depth(slope: float) -> float:
+    # quad misses the narrow slope of hard-tanh at some q and returns 0
+    return -1 / math.log(abs(slope)) if slope else 0.0
+
+
 def pair_mean(f: Callable[[float], float], q: float, c: float) -> float:
     root, s = math.sqrt(q), math.sqrt(1 - c * c)
 
@@ -72,8 +77,8 @@ def by_adaptive_quadrature(name: str, sigma_w2: float, sigma_b2: float) -> dict[
         "c": c,
         "chi_1": chi_1,
         "chi_c": chi_c,
-        "xi_q": -1 / math.log(abs(chi_q)),
-        "xi_c": -1 / math.log(chi_c),
+        "xi_q": depth(chi_q),
+        "xi_c": depth(chi_c),
     }
 
 

@@ -39,7 +39,7 @@ from mflib.theory.activations import Activation
 PANEL = 2.0  # width of a panel in log q; K(q) is analytic off the negative axis, π away
 Q_ORDER = 20
 ANGLE_ORDERS = (28, 44, 72, 120)
-TABLE_TOLERANCE = 2e-12
+TABLE_TOLERANCE = 1e-12
 LIMIT_TOLERANCE = 1e-8
 
 
@@ -164,22 +164,26 @@ class CurvatureTable:
         return series, n
 
     def _means_at_nodes(self, q: Array, v_nodes: Array, to_angle: Array) -> Array:
-        """Return b_0 and b_1 at angle nodes, (Q_ORDER, 2, n), from K at those nodes."""
+        """Return (1 + (θ/a)²) b at angle nodes, (Q_ORDER, 2, n), from K at those nodes."""
         n = v_nodes.size
         a, v_max = (s[:, None] for s in _angle_scale(q))
         v = (v_nodes + 1) / 2
-        curvature = smooth_curvature(self._activation, q, a * np.sinh(v * v_max))
-        t, w = legendre(max(16, n // 2 + 8))
+        # for large q, K falls like 1/θ³ and b_0 like 1/θ²: levelled, what interpolation leaves is
+        # small against each value and not only against the largest
+        level = np.cosh(v * v_max) ** 2
+        curvature = level * smooth_curvature(self._activation, q, a * np.sinh(v * v_max))
+        t, w = legendre(n + 20)
         inner = v[:, None] * t  # every b integrates K from angle 0 to its own node
         # from K at the nodes to K at every inner point, by its Chebyshev series
         k = np.tensordot(curvature @ to_angle.T, _basis(2 * inner - 1, n), axes=1)
         grade = v_max[..., None] * inner
         theta = a[..., None] * np.sinh(grade)
-        measure = a[..., None] * np.cosh(grade) * v_max[..., None] * (v[:, None] * w)
+        measure = a[..., None] / np.cosh(grade) * v_max[..., None] * (v[:, None] * w)
         near = 2 * np.sin(theta / 2) ** 2
         k *= measure * np.sin(theta)
         y = 2 * np.sin(a * np.sinh(v * v_max) / 2) ** 2
-        return np.stack([np.sum(k, axis=-1) / y, 2 * np.sum(k * near, axis=-1) / y**2], axis=1)
+        b_0, b_1 = np.sum(k, axis=-1) / y, 2 * np.sum(k * near, axis=-1) / y**2
+        return np.stack([level * b_0, level * b_1], axis=1)
 
     def at(self, q: Array) -> Callable[[Rows, Array], tuple[Array, Array]]:
         """Return the function (rows, y) → b_0, b_1 for q (n,), with y given for those rows."""
@@ -199,10 +203,11 @@ class CurvatureTable:
         a, v_max = _angle_scale(q)
 
         def evaluate(rows: Rows, y: Array) -> tuple[Array, Array]:
-            x = 2 * np.arcsinh(_angle(y) / a[rows]) / v_max[rows] - 1
+            grown = _angle(y) / a[rows]
+            x = 2 * np.arcsinh(grown) / v_max[rows] - 1
             basis = _basis(np.clip(x, -1.0, 1.0), order)
             mine = series if rows.size == q.size else series[:, :, rows]
-            b = np.einsum("bkn,kn->bn", mine, basis)
+            b = np.einsum("bkn,kn->bn", mine, basis) / (1 + grown**2)
             return b[0], b[1]
 
         return evaluate

@@ -422,7 +422,7 @@ def fixed_point(
     Relative errors: of q*, about 3e-16/(1 − χ_q) with χ_q = σ_w² dE[φ²]/dq; of χ₁, that of q* and
     some roundings more. Near the critical line 1 − c*, 1 − χ_c and ξ_c inherit the error of χ₁
     divided by |χ₁ − 1|: about 1e-9 at a distance of 1e-6, which is what float64 σ_w² and σ_b²
-    determine. Far in the chaotic phase c* and χ_c have absolute errors up to 1e-12 χ₁.
+    determine. Far in the chaotic phase c* and χ_c have absolute errors up to 1e-13 χ₁.
 
     Raises ValueError for values out of range.
 
