@@ -45,9 +45,9 @@ class Activation:
     """Hold an activation function with its derivatives.
 
     Call it for φ(x); ``d1`` and ``d2`` give φ′ and φ″ away from the ``kinks``, the points where
-    φ′ or φ″ jumps. Each takes and returns arrays of any shape. ``odd`` and ``even_curvature``
-    declare symmetries that halve the work, ``homogeneous`` that φ(ax) = aφ(x) for a > 0,
-    ``piecewise_linear`` that φ″ vanishes between kinks.
+    φ′ or φ″ jumps. Each takes and returns arrays of any shape. ``odd`` declares the symmetry
+    that halves the work, ``homogeneous`` that φ(ax) = aφ(x) for a > 0, ``piecewise_linear`` that
+    φ″ vanishes between kinks.
     """
 
     name: str
