@@ -246,18 +246,34 @@ ax.axvspan(q_1, q[-1], color=GREEN, alpha=0.10, lw=0)
 for index, box in enumerate(cover):
     lo, hi, bound = float(box.lo), float(box.hi), float(box.bound)
     ax.fill_between([lo, hi], b.min() - 2, bound, color=ORANGE, alpha=0.22, lw=0)
-    ax.plot([lo, hi], [bound, bound], color=ORANGE, lw=2.5, solid_capstyle="butt",
-            label="proved bound on each box" if index == 0 else None)
+    ax.plot(
+        [lo, hi],
+        [bound, bound],
+        color=ORANGE,
+        lw=2.5,
+        solid_capstyle="butt",
+        label="proved bound on each box" if index == 0 else None,
+    )
 ax.plot(q, b, color=BLUE, lw=2.2, label=r"$B(q) = q - V(q)/X(q)$")
 ax.plot([certificate.q], [0], "o", ms=8, color="black", zorder=5)
-ax.annotate(rf"$q^* = {certificate.q:.4f}$", (certificate.q, 0), xytext=(-12, 12),
-            textcoords="offset points", ha="right")
+ax.annotate(
+    rf"$q^* = {certificate.q:.4f}$",
+    (certificate.q, 0),
+    xytext=(-12, 12),
+    textcoords="offset points",
+    ha="right",
+)
 ax.text(q_1 + 1, b.min() - 1.5, r"$q X(q) > \frac{1}{4}$: $B$ rises", color="#00553D", va="bottom")
-ax.set(xlim=(0, q[-1]), ylim=(b.min() - 2, b.max() + 1),
-       xlabel=r"pre-activation variance $q$", ylabel=r"critical bias variance $\sigma_b^2 = B(q)$")
+ax.set(
+    xlim=(0, q[-1]),
+    ylim=(b.min() - 2, b.max() + 1),
+    xlabel=r"pre-activation variance $q$",
+    ylabel=r"critical bias variance $\sigma_b^2 = B(q)$",
+)
 ax.legend(loc="upper left")
 report.figure(
-    fig, "sig-boxes",
+    fig,
+    "sig-boxes",
     caption=(
         "The bias variance $B(q)$ that a sigmoid network with fixed point $q$ needs to be "
         f"critical. The orange boxes prove $B < 0$ up to $q_1 = {q_1:g}$; beyond it, in the green "
@@ -328,25 +344,37 @@ fig, ax = plt.subplots(figsize=(7.2, 4.4))
 ax.axhline(1, color="0.55", lw=1.2)
 ax.plot(sigma_w2, without_bias.chi_1, color=BLUE, lw=2.2)
 ax.plot([certificate.sigma_w2], [1], "o", ms=7, color="black", zorder=5)
-ax.annotate(rf"$\sigma_w^2 = {certificate.sigma_w2:.4f}$", (certificate.sigma_w2, 1),
-            xytext=(-10, 10), textcoords="offset points", ha="right")
+ax.annotate(
+    rf"$\sigma_w^2 = {certificate.sigma_w2:.4f}$",
+    (certificate.sigma_w2, 1),
+    xytext=(-10, 10),
+    textcoords="offset points",
+    ha="right",
+)
 ax.text(sigma_w2_max * 0.99, 1.015, r"chaotic, $\chi_1 > 1$", ha="right", va="bottom", color="0.3")
 ax.text(sigma_w2_max * 0.01, 0.985, r"ordered, $\chi_1 < 1$", ha="left", va="top", color="0.3")
-ax.set(xlim=(0, sigma_w2_max), ylim=(0, None), xlabel=r"weight variance $\sigma_w^2$",
-       ylabel=r"susceptibility $\chi_1$")
+ax.set(
+    xlim=(0, sigma_w2_max),
+    ylim=(0, None),
+    xlabel=r"weight variance $\sigma_w^2$",
+    ylabel=r"susceptibility $\chi_1$",
+)
 inset = ax.inset_axes((0.56, 0.13, 0.41, 0.42))
 inset.axhline(1, color="0.55", lw=1.2)
 inset.plot(near, chi_near, color=BLUE, lw=2)
 inset.plot([certificate.sigma_w2], [1], "o", ms=6, color="black")
 inset.axvline(printed, color=ORANGE, ls="--", lw=1.6)
-inset.text(printed + 0.004, chi_near.min(), "printed\n103.05", color="#9C4500", fontsize=9,
-           va="bottom")
+inset.text(
+    printed + 0.004, chi_near.min(), "printed\n103.05", color="#9C4500", fontsize=9, va="bottom"
+)
 inset.set_xlim(near[0], near[-1])
 inset.ticklabel_format(useOffset=False)
 inset.tick_params(labelsize=9)
 inset.set_title("near the crossing", fontsize=10)
 report.figure(
-    fig, "sig-susceptibility", scale="exact",
+    fig,
+    "sig-susceptibility",
+    scale="exact",
     caption=(
         "The susceptibility $\\chi_1$ of a sigmoid network without biases, $\\sigma_b^2 = 0$, "
         "against its weight variance (the paper's figure 5). It rises strictly and crosses 1 once, "
@@ -378,20 +406,45 @@ fig, ax = plt.subplots(figsize=(7.2, 4.4))
 ax.fill_between(b_line, 0, w_line, color=BLUE, alpha=0.12, lw=0)
 ax.fill_between(b_line, w_line, 2 * top, color=ORANGE, alpha=0.12, lw=0)
 ax.plot(b_line, w_line, color="black", lw=2, label=r"$(B(q),\,1/X(q))$, $q \geq q^*$")
-ax.plot(searched.sigma_b2, searched.sigma_w2, "o", ms=7, mfc="white", mec=PURPLE, mew=1.8,
-        label="critical_sigma_w2, double precision")
-ax.axhline(certificate.sigma_w2, color=GREEN, ls="--", lw=1.6,
-           label=rf"certified minimum ${certificate.sigma_w2:.4f}$")
+ax.plot(
+    searched.sigma_b2,
+    searched.sigma_w2,
+    "o",
+    ms=7,
+    mfc="white",
+    mec=PURPLE,
+    mew=1.8,
+    label="critical_sigma_w2, double precision",
+)
+ax.axhline(
+    certificate.sigma_w2,
+    color=GREEN,
+    ls="--",
+    lw=1.6,
+    label=rf"certified minimum ${certificate.sigma_w2:.4f}$",
+)
 ax.axhspan(1, 4, color=PURPLE, alpha=0.45, lw=0)
-ax.text(sigma_b2_max * 0.98, 5, "where the paper trains: 1 to 4", ha="right", va="bottom",
-        color="#7A3B5E")
+ax.text(
+    sigma_b2_max * 0.98,
+    5,
+    "where the paper trains: 1 to 4",
+    ha="right",
+    va="bottom",
+    color="#7A3B5E",
+)
 ax.text(sigma_b2_max * 0.03, top * 0.93, "chaotic", va="top", fontsize=13, color="#9C4500")
 ax.text(sigma_b2_max * 0.03, top * 0.35, "ordered", va="top", fontsize=13, color="#00507D")
-ax.set(xlim=(0, sigma_b2_max), ylim=(0, top), xlabel=r"bias variance $\sigma_b^2$",
-       ylabel=r"weight variance $\sigma_w^2$")
+ax.set(
+    xlim=(0, sigma_b2_max),
+    ylim=(0, top),
+    xlabel=r"bias variance $\sigma_b^2$",
+    ylabel=r"weight variance $\sigma_w^2$",
+)
 ax.legend(loc="center right", bbox_to_anchor=(1, 0.4))
 report.figure(
-    fig, "sig-critical-line", scale="exact",
+    fig,
+    "sig-critical-line",
+    scale="exact",
     caption=(
         "The phase plane of the sigmoid. The critical line starts at $\\sigma_b^2 = 0$ at the "
         f"certified minimum $\\sigma_w^2 = {certificate.sigma_w2:.4f}$ and rises from there; the "
@@ -477,17 +530,31 @@ fast = np.array([crossing(*trapezoidal(int(n))) for n in nodes])
 at_300 = crossing(*gauss_hermite(300))
 
 fig, ax = plt.subplots(figsize=(7.2, 4.2))
-ax.semilogy(nodes, abs(slow - certificate.sigma_w2), "o-", ms=4, color=ORANGE,
-            label="Gauss–Hermite")
-ax.semilogy(nodes, np.maximum(abs(fast - certificate.sigma_w2), 1e-14), "s-", ms=4, color=BLUE,
-            label="trapezoidal on $[-9, 9]$")
+ax.semilogy(
+    nodes, abs(slow - certificate.sigma_w2), "o-", ms=4, color=ORANGE, label="Gauss–Hermite"
+)
+ax.semilogy(
+    nodes,
+    np.maximum(abs(fast - certificate.sigma_w2), 1e-14),
+    "s-",
+    ms=4,
+    color=BLUE,
+    label="trapezoidal on $[-9, 9]$",
+)
 ax.axhline(printed - certificate.sigma_w2, color="0.4", ls="--", lw=1.4)
-ax.text(nodes[0], (printed - certificate.sigma_w2) * 0.75, "error of the printed 103.05",
-        color="0.3", va="top")
+ax.text(
+    nodes[0],
+    (printed - certificate.sigma_w2) * 0.75,
+    "error of the printed 103.05",
+    color="0.3",
+    va="top",
+)
 ax.set(xlabel="nodes of the quadrature rule", ylabel=r"error of the crossing $\sigma_w^2$")
 ax.legend(loc="center right")
 report.figure(
-    fig, "sig-quadrature", scale="exact",
+    fig,
+    "sig-quadrature",
+    scale="exact",
     caption=(
         "Error of the bias-free crossing when the two integrals are replaced by a quadrature rule, "
         "against the certified value. Gaps are rules with no crossing between $q = 30$ and 70. "
@@ -549,15 +616,22 @@ critical_paper = float(mean_field.critical_sigma_w2("sigmoid", sigma_b2_paper).s
 
 fig, ax = plt.subplots(figsize=(7.2, 4.2))
 ax.axvspan(1, 4, color=PURPLE, alpha=0.25, lw=0, label="trained in the paper")
-ax.axvline(critical_paper, color="0.4", ls="--", lw=1.4,
-           label=rf"$\chi_1 = 1$ at ${critical_paper:.2f}$")
+ax.axvline(
+    critical_paper, color="0.4", ls="--", lw=1.4, label=rf"$\chi_1 = 1$ at ${critical_paper:.2f}$"
+)
 ax.loglog(axis, 4.5 * depth_scale, color=BLUE, lw=2.2, label=r"$4.5\,\xi_c$")
 ax.axhline(10, color=ORANGE, ls=":", lw=1.8, label="shallowest network of figure 1")
-ax.set(xlim=(axis[0], axis[-1]), ylim=(0.5, 3e3), xlabel=r"weight variance $\sigma_w^2$",
-       ylabel="predicted trainable depth (layers)")
+ax.set(
+    xlim=(axis[0], axis[-1]),
+    ylim=(0.5, 3e3),
+    xlabel=r"weight variance $\sigma_w^2$",
+    ylabel="predicted trainable depth (layers)",
+)
 ax.legend(loc="upper left")
 report.figure(
-    fig, "sig-depth", scale="exact",
+    fig,
+    "sig-depth",
+    scale="exact",
     caption=(
         "The depth up to which the theory expects sigmoid networks to train, $4.5\\,\\xi_c$, at the "
         f"paper's $\\sigma_b^2 = {sigma_b2_paper}$. Over the paper's range it is at most "
@@ -660,7 +734,7 @@ report.erratum(
 
 # %% tags=["hide-input"]
 report.erratum(
-    "mft-thm1-step",
+    "mft-15",
     statement=(
         "The proof infers from a non-negative integral that q* rises with σ_b², and uses it along "
         "χ₁ = 1, where σ_w² changes as well."

@@ -13,7 +13,7 @@ is left are finitely many strict inequalities between Gaussian integrals, which 
 (midpoint ± radius, every rounding error inside) decide.  `minimum_critical_sigma_w2` collects
 them in a `Certificate`, and `Certificate.verify` decides them again from its text alone.
 
-Source: A. Pabari et al., Theorem 1 and its appendix (eqs. 23-27), whose proof rests on a
+Source: R. Pabari and I. Zhou, Theorem 1 and its appendix (eqs. 23-27), whose proof rests on a
 decimal reading of σ_w² at σ_b² = 0; here that reading has a bound on each side.
 """
 
@@ -134,7 +134,7 @@ def mean_square(q: Number, *, bits: int = 128) -> arb:
     V(q) = E φ(√q z)² = 1/2 − E φ′(√q z), because φ² = φ − φ′ and E φ = 1/2.
 
     q, bits, errors: as `mean_slope`.  Returns a ball in [1/4, 1/2).
-    Source: Pabari et al., the integral of eq. 23.
+    Source: Pabari and Zhou, the integral of eq. 23.
 
     >>> mean_square(0).contains(0.25)
     True
@@ -149,7 +149,7 @@ def mean_square_slope(q: Number, *, bits: int = 128) -> arb:
     X(q) = E φ′(√q z)² = χ₁/σ_w².
 
     q, bits, errors: as `mean_slope`.  Returns a ball in (0, 1/16].
-    Source: Pabari et al., the integral of eq. 24.
+    Source: Pabari and Zhou, the integral of eq. 24.
 
     >>> mean_square_slope(0).contains(1 / 16)
     True
@@ -181,7 +181,7 @@ def chi_1_without_bias(q: Number, *, bits: int = 128) -> tuple[arb, arb]:
     σ_w² = q/V(q),   χ₁ = q X(q)/V(q).
 
     q, bits, errors: as `mean_slope`.  Both rise strictly with q, so q draws the whole curve.
-    Source: Pabari et al., fig. 5.
+    Source: Pabari and Zhou, fig. 5.
     """
     exact = _fraction(q)
     with _precision(bits):
@@ -439,7 +439,7 @@ def minimum_critical_sigma_w2(digits: int = 30) -> Certificate:
     digits: significant decimals of the bounds, a whole number from 10 to 60; the bounds are
     rounded outwards and at most two units of the last decimal apart, 2·10^(3 − digits).
     Returns a `Certificate`; raises ValueError for other digits.
-    Source: Pabari et al., Theorem 1 (σ_w² ≳ 100) and the end of its proof.
+    Source: Pabari and Zhou, Theorem 1 (σ_w² ≳ 100) and the end of its proof.
 
     >>> certificate = minimum_critical_sigma_w2(digits=12)
     >>> certificate.verify(), certificate.sigma_w2 > 100
