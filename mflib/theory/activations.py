@@ -372,10 +372,11 @@ def from_callable(
 ) -> Activation:
     """Make an activation of a vectorised function of one real variable.
 
-    ``f`` takes and returns float64 arrays of one shape. Derivatives that are not given come from
-    automatic differentiation through numpy and scipy.special (exact to rounding), or, where ``f``
-    uses something that does not follow, from complex arguments (a complex step for φ′, Cauchy's
-    integral for φ″; ``f`` must be analytic near the real axis). ``kinks`` are the points where φ′
+    ``f`` takes and returns float64 arrays of one shape, finite up to |x| = 1e4 at least.
+    Derivatives that are not given come from automatic differentiation through numpy and
+    scipy.special (exact to rounding), or, where ``f`` uses something that does not follow, from
+    complex arguments (a complex step for φ′, Cauchy's integral for φ″; ``f`` must be analytic near
+    the real axis). ``kinks`` are the points where φ′
     or φ″ jumps; None looks for them in [−12, 12]. φ itself must be continuous.
 
     Raises ValueError where ``f`` returns another shape, complex numbers, NaN or infinity, jumps,
@@ -385,6 +386,7 @@ def from_callable(
     >>> bool(abs(swish.d1(1.0) - get("silu").d1(1.0)) < 1e-15)
     True
     """
+    f = _quiet(f)
     _check_values(f, name)
     first, second = _derivatives(f, name, d1, d2)
     found = _find_kinks(f, first, second, name) if kinks is None else _given_kinks(kinks)
@@ -422,6 +424,38 @@ def _check_values(f: Function, name: str) -> None:
             )
 
 
+def _quiet(f: Function) -> Function:
+    """Return f without numpy's warnings: that 1/(1 + exp(-x)) overflows on its way to 0 is fine."""
+
+    def silent(x: Any) -> Any:
+        with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+            return f(x)
+
+    return silent
+
+
+def _mended(f: Function, derivative: Function, order: int) -> Function:
+    """Return the derivative with quotients of f where its formula is inf·0, far from the origin.
+
+    Out there f has settled to a line or a power, for which a step of x/1000 is small.
+    """
+
+    def safe(x: Any) -> Array:
+        x = np.asarray(x, dtype=np.float64)
+        out = np.array(derivative(x), dtype=np.float64)
+        lost = ~np.isfinite(out) & (np.abs(x) > _PROBE[-1])
+        if lost.any():
+            at = x[lost]
+            step = 1e-3 * at
+            if order == 1:
+                out[lost] = (f(at + step) - f(at - step)) / (2 * step)
+            else:
+                out[lost] = (f(at + step) - 2 * f(at) + f(at - step)) / step**2
+        return out
+
+    return _quiet(safe)
+
+
 def _derivatives(
     f: Function, name: str, d1: Function | None, d2: Function | None
 ) -> tuple[Function, Function]:
@@ -437,8 +471,8 @@ def _derivatives(
     except (TypeError, AttributeError, ValueError):
         auto = _complex_derivatives(base, name)
     if order == 1:
-        return base, auto[0]
-    return auto[0], auto[1] if d2 is None else d2
+        return base, _mended(base, auto[0], 1)
+    return _mended(f, auto[0], 1), _mended(f, auto[1], 2) if d2 is None else d2
 
 
 def _complex_derivatives(f: Function, name: str) -> tuple[Function, Function]:

@@ -33,6 +33,8 @@ Text = NDArray[np.str_]
 CRITICAL_TOLERANCE = 1e-11
 """|χ₁ − 1| up to which a point counts as critical: depth scales beyond 1e11 layers are rounding."""
 
+_ALONG = 1e-12  # |F(q)/q − 1| that rounding can make
+
 _NO_LENGTH = "no fixed point q*: the variance grows without bound"
 _ANY_LENGTH = "q* is not unique: every q is a fixed point"
 _NO_ANGLE = "c* is not defined at q* = 0"
@@ -252,13 +254,17 @@ class _LengthScan:
         """Return where F(q) > q on the grid, (n, grid)."""
         excess = self.excess(sigma_w2, sigma_b2)
         above = excess > 0
+        # Where the map runs along the diagonal, F(q)/q − 1 is rounding, and takes the sign that it
+        # has where it last counts: as q → 0 at σ_b² = 0 and a critical slope, as q → ∞ for a φ
+        # that ends in a line of slope 1 (GELU, SiLU, ELU, softplus) at σ_w² = 2.
         if self.through_zero:
-            # at σ_b² = 0 and a critical slope, F(q)/q − 1 is rounding until φ's curvature shows:
-            # it takes the sign that it has where it first counts
             for row in np.flatnonzero(sigma_b2 == 0):
-                counts = np.abs(excess[row]) > 1e-13
-                first = int(np.argmax(counts))
+                first = int(np.argmax(np.abs(excess[row]) > _ALONG))
                 above[row, :first] = above[row, first]
+        for row in np.flatnonzero(np.abs(excess[:, -1]) <= _ALONG):
+            counts = np.flatnonzero(np.abs(excess[row]) > _ALONG)
+            if counts.size:
+                above[row, counts[-1] :] = above[row, counts[-1]]
         return above
 
     def stable_bracket(self, sigma_w2: Array, sigma_b2: Array) -> Rows:

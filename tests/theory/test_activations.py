@@ -162,6 +162,22 @@ def test_numpy_expression_is_differentiated_to_rounding():
     np.testing.assert_allclose(mine.d2(x), activations.get("tanh").d2(x), atol=2e-15)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x: 1 / (1 + np.exp(-x)), "sigmoid"),
+        (lambda x: x / (1 + np.exp(-x)), "silu"),
+    ],
+)
+def test_a_formula_that_overflows_far_out_is_an_activation(function, name):
+    mine = activations.from_callable(function)
+    x = np.array([-8000.0, -750.0, 0.5, 750.0, 8000.0])
+    np.testing.assert_allclose(mine.d1(x), activations.get(name).d1(x), atol=1e-12)
+    np.testing.assert_allclose(mine.d2(x), activations.get(name).d2(x), atol=1e-12)
+    same_theory(mine, name)
+
+
 EXPRESSIONS = {
     "tanh": lambda x: np.tanh(x),
     "arctan": lambda x: np.arctan(x),

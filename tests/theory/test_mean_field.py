@@ -433,3 +433,22 @@ def test_theory_never_loads_torch():
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True)
     assert time.perf_counter() - start < 20
+
+
+@pytest.mark.parametrize(("name", "count"), [("gelu", 2), ("silu", 2), ("softplus", 0), ("elu", 0)])
+def test_rounding_makes_no_fixed_point_at_he_initialisation(name, count):
+    """At σ_w² = 2 these maps run alongside the diagonal for ever; its rounding is no crossing."""
+    mine = {
+        "softplus": lambda x: np.log1p(np.exp(-abs(x))) + np.maximum(x, 0),
+        "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    }
+    act = activations.from_callable(mine[name], name=name) if name in mine else name
+    found = mean_field.length_fixed_points(act, 2.0, 0.05)
+    point = mean_field.fixed_point(act, 2.0, 0.05)
+    assert found.q.size == count
+    if count == 0:
+        assert np.isnan(point.q)
+        assert "without bound" in str(point.reason)
+    else:
+        assert found.stable.tolist() == [True, False]
+        assert float(point.q) == pytest.approx(found.q[0], rel=1e-12)
