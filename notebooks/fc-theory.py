@@ -252,7 +252,8 @@ mesh = left.pcolormesh(
 )
 fig.colorbar(mesh, ax=left, label=r"$\chi_1$")
 left.plot(own_line.sigma_w2, along, color="white", lw=2.5)
-if np.isfinite(own_line.sigma_w2).any():
+crosses = np.isfinite(own_line.sigma_w2) & (own_line.sigma_w2 < sigma_w2_axis[-1])
+if crosses[-1] or crosses.sum() > 20:
     for x, word in ((0.3, "ordered"), (0.75, "chaotic")):
         left.text(
             x, 0.1, word, transform=left.transAxes, color="white", ha="center", fontsize="large"
@@ -323,8 +324,9 @@ report.claim(
 # neither squeezed out (order) nor drowned (chaos).
 
 # %% tags=["hide-input"]
-line_here = mean_field.critical_sigma_w2(phi, sigma_b2)
-centre = float(line_here.sigma_w2) if np.isfinite(line_here.sigma_w2) else float(np.median(shown))
+line_here = float(mean_field.critical_sigma_w2(phi, sigma_b2).sigma_w2)
+has_line = np.isfinite(line_here)
+centre = line_here if has_line else float(np.median(shown))
 scan = np.unique(
     np.concatenate(
         [
@@ -338,7 +340,8 @@ scales = mean_field.fixed_point(phi, scan, sigma_b2)
 fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.2))
 left.semilogy(scan, scales.xi_c, label=r"$\xi_c$ (correlation)")
 left.semilogy(scan, scales.xi_q, "--", label=r"$\xi_q$ (length)")
-left.axvline(centre, color="0.5", lw=1, ls=":")
+if has_line:
+    left.axvline(centre, color="0.5", lw=1, ls=":")
 left.set(
     xlabel=r"weight variance $\sigma_w^2$",
     ylabel="depth scale (layers)",
@@ -358,7 +361,8 @@ for k, s in enumerate(shown):
         color=f"C{k}",
         label=rf"$\sigma_w^2={s:g}$, $\xi_c={fixed.xi_c[k]:,.1f}$",
     )
-    anchor = layers // 3
+    seen = np.flatnonzero(gap > 1e-6)
+    anchor = seen[-1] // 2 if seen.size else 0
     right.semilogy(
         np.arange(layers + 1),
         gap[anchor] * np.exp(-(np.arange(layers + 1) - anchor) / fixed.xi_c[k]),
@@ -373,12 +377,16 @@ right.legend()
 report.figure(
     fig,
     "fc-depth-scales",
-    caption=rf"Left: the two depth scales of {activation} at $\sigma_b^2={sigma_b2:g}$; the dotted line is the critical "
-    r"weight variance. Right: distance of the correlation from its fixed point, layer by layer, from the exact "
+    caption=rf"Left: the two depth scales of {activation} at $\sigma_b^2={sigma_b2:g}$; a dotted vertical line marks the "
+    r"critical weight variance, where there is one. Right: distance of the correlation from its fixed point, layer by layer, from the exact "
     r"maps (solid) and with the predicted slope $e^{-l/\xi_c}$ (dotted). Next to the critical line the approach is algebraic "
     r"for the first $\xi_c$ layers.",
-    alt=f"xi_c diverges at a weight variance of {centre:.4g}; xi_q stays below "
-    f"{np.nanmax(scales.xi_q):.3g} layers over the same range. "
+    alt=(
+        f"xi_c diverges at a weight variance of {centre:.4g}; "
+        if has_line
+        else "No critical line; "
+    )
+    + f"xi_q stays below {np.nanmax(scales.xi_q):.3g} layers over the range drawn. "
     + "; ".join(f"xi_c = {x:.3g} at {s:g}" for s, x in zip(shown, fixed.xi_c, strict=True))
     + ".",
     scale="exact",
@@ -659,6 +667,12 @@ def draw(axis, frame, name, bias, guess, result, title):
     return mesh
 
 
+def power_of_ten(x):
+    """Write a number for a formula, small ones as a power of ten."""
+    mantissa, exponent = f"{x:.2e}".split("e")
+    return f"{x:g}" if x >= 1e-3 else rf"{mantissa}\times10^{{{int(exponent)}}}"
+
+
 def describe(result):
     """One row of the table of fits."""
     k, rank = result.k, result.spearman
@@ -735,7 +749,7 @@ for axis, (name, bias_here) in zip(axes.flat, biases.items(), strict=True):
         bias_here,
         chance,
         fits[name],
-        rf"{name}, $\sigma_b^2={bias_here:g}$",
+        rf"{name}, $\sigma_b^2={power_of_ten(bias_here)}$",
     )
     axis.legend(
         loc="upper right",
