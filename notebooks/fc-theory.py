@@ -834,7 +834,7 @@ sets[second_dataset] = (
     train("tanh", bias=bias_odd, at=(compared_at,), dataset=second_dataset),
     chance_level(second_dataset),
 )
-noise_options = {"n_train": 128, "n_test": 128, "n_classes": 2}
+noise_options = {"n_train": 4 * batch_size, "n_test": 128, "n_classes": 2}
 sets["noise"] = (
     train("tanh", bias=bias_odd, at=(compared_at,), dataset="noise", dataset_options=noise_options),
     chance_level("noise", **noise_options),
@@ -858,7 +858,7 @@ report.figure(
     fig,
     "fc-data-sets",
     caption=rf"tanh networks on three data sets ({settings_text(compared_at)}); the colours run from chance to 1 for each set. "
-    "Noise has 128 samples with random labels of two classes.",
+    f"Noise has {4 * batch_size} samples with random labels of two classes.",
     alt="; ".join(
         f"{name}: k = {describe(result)['k']}, rank correlation {describe(result)['rank correlation with D/ξ_c']}"
         for name, result in set_fits.items()
