@@ -368,6 +368,7 @@ inset.text(
     printed + 0.004, chi_near.min(), "printed\n103.05", color="#9C4500", fontsize=9, va="bottom"
 )
 inset.set_xlim(near[0], near[-1])
+inset.set_xticks([102.95, 103.0, 103.05, 103.1])
 inset.ticklabel_format(useOffset=False)
 inset.tick_params(labelsize=9)
 inset.set_title("near the crossing", fontsize=10)
@@ -543,10 +544,11 @@ ax.semilogy(
 )
 ax.axhline(printed - certificate.sigma_w2, color="0.4", ls="--", lw=1.4)
 ax.text(
-    nodes[0],
-    (printed - certificate.sigma_w2) * 0.75,
+    nodes[-1],
+    (printed - certificate.sigma_w2) * 0.6,
     "error of the printed 103.05",
     color="0.3",
+    ha="right",
     va="top",
 )
 ax.set(xlabel="nodes of the quadrature rule", ylabel=r"error of the crossing $\sigma_w^2$")
