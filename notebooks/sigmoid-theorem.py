@@ -544,7 +544,7 @@ ax.semilogy(
 )
 ax.axhline(printed - certificate.sigma_w2, color="0.4", ls="--", lw=1.4)
 ax.text(
-    nodes[-1],
+    0.8 * nodes[-1],
     (printed - certificate.sigma_w2) * 0.6,
     "error of the printed 103.05",
     color="0.3",
