@@ -137,7 +137,9 @@ def load(
     if name == "noise":
         if side is not None:
             raise ValueError("noise has no side: give n_features, its number of inputs")
-        raw = _noise(n_train or 1024, n_test or 256, n_features or 64, n_classes or 10, seed)
+        features = 64 if n_features is None else n_features
+        classes = 10 if n_classes is None else n_classes
+        raw = _noise(n_train or 1024, n_test or 256, features, classes, seed)
     elif name not in _READERS:
         raise ValueError(f"data set {name!r} is not one of {', '.join(names())}")
     elif n_features is not None or n_classes is not None:
@@ -214,7 +216,7 @@ def _noise(n_train: int, n_test: int, n_features: int, n_classes: int, seed: int
         )
     rng = np.random.default_rng([seed, 0x6E6F697365])
     x = rng.random((n_train + n_test, n_features))
-    # Every class appears equally often, so chance accuracy is exactly 1 / n_classes.
+    # Every class appears equally often in both parts together, in each by chance.
     y = rng.permutation(np.arange(n_train + n_test) % n_classes)
     return _Raw(x[:n_train], y[:n_train], x[n_train:], y[n_train:], 1.0, "none")
 

@@ -386,6 +386,8 @@ def from_callable(
     >>> bool(abs(swish.d1(1.0) - get("silu").d1(1.0)) < 1e-15)
     True
     """
+    if not callable(f):
+        raise ValueError(f"Activation {name!r} must be a function, not {f!r}.")
     f = _quiet(f)
     _check_values(f, name)
     first, second = _derivatives(f, name, d1, d2)
@@ -411,7 +413,13 @@ def from_callable(
 
 def _check_values(f: Function, name: str) -> None:
     for x in (_PROBE, _PROBE[:6].reshape(2, 3)):
-        out = np.asarray(f(x))
+        try:
+            out = np.asarray(f(x))
+        except (TypeError, AttributeError) as error:
+            raise ValueError(
+                f"Activation {name!r} does not take a numpy array ({error}): write it with numpy "
+                "functions of one argument that act element by element."
+            ) from None
         if out.shape != x.shape:
             raise ValueError(
                 f"Activation {name!r} returned shape {out.shape} for input of shape {x.shape}: "
@@ -509,9 +517,12 @@ def _complex_derivatives(f: Function, name: str) -> tuple[Function, Function]:
 
 
 def _given_kinks(kinks: tuple[float, ...]) -> tuple[float, ...]:
-    values = sorted({float(k) for k in kinks})
+    try:
+        values = sorted({float(k) for k in kinks})
+    except (TypeError, ValueError):
+        values = [np.nan]
     if not np.all(np.isfinite(values)):
-        raise ValueError(f"kinks = {kinks!r} must be finite numbers.")
+        raise ValueError(f"kinks = {kinks!r} must be a sequence of finite numbers.")
     return tuple(values)
 
 

@@ -276,7 +276,7 @@ class _LengthScan:
         first_up = np.where(upward.any(1), upward.argmax(1), -2)
         downward = falls & (index < self.start)
         last_down = index.size - 1 - downward[:, ::-1].argmax(1)
-        at_zero = self.through_zero & (sigma_b2 == 0) & ~above[:, 0]
+        at_zero = (self.through_zero | (sigma_w2 == 0)) & (sigma_b2 == 0) & ~above[:, 0]
         below = np.where(downward.any(1), last_down, np.where(at_zero, -1, -2))
         return np.where(above[:, self.start] & (first_up >= 0), first_up, below)
 
@@ -365,7 +365,7 @@ def length_fixed_points(
         crossing = np.flatnonzero(above[:-1] != above[1:])
         ones = np.ones(crossing.size)
         q = _polish(act, scan, crossing, w * ones, b * ones)
-        if scan.through_zero and b[0] == 0:
+        if b[0] == 0 and (scan.through_zero or w[0] == 0):
             q = np.concatenate([[0.0], q])
     chi_q = w * moments(act, q)[2]
     return LengthFixedPoints(q, chi_q, chi_q < 1)

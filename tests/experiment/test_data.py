@@ -129,6 +129,8 @@ def test_noise_has_balanced_random_labels_and_the_asked_sizes():
         ({"name": "digits", "n_train": 5000}, "only 1437"),
         ({"name": "digits", "input_range": (0.5, 0.5)}, "input_range"),
         ({"name": "noise", "n_classes": 1}, "n_classes=1"),
+        ({"name": "noise", "n_classes": 0}, "n_classes=0"),
+        ({"name": "noise", "n_features": 0}, "n_features=0"),
     ],
 )
 def test_a_bad_argument_is_answered_in_one_sentence(arguments, says):

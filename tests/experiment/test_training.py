@@ -228,6 +228,12 @@ def test_an_absent_gpu_is_said():
     assert training.resolve_device("auto").type == "cpu"
 
 
+@pytest.mark.parametrize("device", ["gpu", "tpu", "", "mps"])
+def test_another_device_is_refused_in_one_sentence(device):
+    with pytest.raises(ValueError, match='must be "auto", "cpu" or "cuda"'):
+        training.resolve_device(device)
+
+
 # ---- shards ---------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -265,6 +266,9 @@ def test_a_kinked_function_that_hides_from_both_is_refused():
         (lambda x: np.log(x), "finite"),
         (lambda x: x + 0j, "complex"),
         (np.sign, "jumps at"),
+        (math.tanh, "does not take a numpy array"),
+        (lambda x: x.clamp(0), "does not take a numpy array"),
+        ("tanh", "must be a function"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:invalid value")
@@ -280,3 +284,5 @@ def test_a_wrong_derivative_is_refused():
         activations.from_callable(np.tanh, d2=np.cos)
     with pytest.raises(ValueError, match="kinks"):
         activations.from_callable(np.tanh, kinks=(np.nan,))
+    with pytest.raises(ValueError, match="sequence of finite numbers"):
+        activations.from_callable(np.abs, kinks=0.0)
