@@ -9,18 +9,12 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 from mflib import notebooks
 
 PACKAGES = ("numpy", "scipy", "torch", "torchvision", "python-flint", "jupyter-book", "snakemake")
 
-# Where torchvision keeps each set, under its root.
-DATA_FOLDERS = {
-    "mnist": "MNIST/raw",
-    "fashion-mnist": "FashionMNIST/raw",
-    "cifar10": "cifar-10-batches-py",
-}
+DATA_SETS = ("mnist", "fashion-mnist", "cifar10")
 
 
 @functools.cache
@@ -69,17 +63,11 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _data_roots() -> list[Path]:
+def _data(name: str) -> str:
     from mflib.experiment import data
 
-    given = os.environ.get("MFLIB_DATA")
-    return [*([Path(given).expanduser()] if given else []), data.cache_root()]
-
-
-def _data(name: str) -> str:
-    places = [root / DATA_FOLDERS[name] for root in _data_roots()]
-    found = next((place for place in places if place.is_dir()), None)
-    return str(found) if found else f"not here (looked in {', '.join(map(str, places))})"
+    found = data.found(name)
+    return str(found) if found else f"not here (looked in {', '.join(map(str, data.roots()))})"
 
 
 def _attempt(find: Callable[[], str]) -> str:
@@ -102,7 +90,7 @@ def findings() -> list[tuple[str, str]]:
         *((package, _version(package)) for package in PACKAGES if package != "torch"),
         ("digits", "bundled with scikit-learn"),
     ]
-    return rows + [(name, _attempt(functools.partial(_data, name))) for name in DATA_FOLDERS]
+    return rows + [(name, _attempt(functools.partial(_data, name))) for name in DATA_SETS]
 
 
 def _gpu_remedy() -> str:
@@ -121,9 +109,7 @@ def advice() -> list[str]:
     advised = []
     if driver_gpus() and not _attempt(_device).startswith("GPU"):
         advised.append(f"The driver shows a GPU that torch cannot use: {_gpu_remedy()}")
-    missing = [
-        n for n in DATA_FOLDERS if _attempt(functools.partial(_data, n)).startswith("not here")
-    ]
+    missing = [n for n in DATA_SETS if _attempt(functools.partial(_data, n)).startswith("not here")]
     if missing:
         advised.append(
             f"Not on this machine: {', '.join(missing)}. They are downloaded when first asked "

@@ -185,6 +185,22 @@ def cache_root() -> Path:
     return paths.cache() / "data"
 
 
+def roots() -> list[Path]:
+    """Return the folders in which torchvision's sets are looked for, in this order."""
+    given = os.environ.get("MFLIB_DATA")
+    return [*([Path(given).expanduser()] if given else []), cache_root()]
+
+
+def found(name: str) -> Path | None:
+    """Return the folder with all files of mnist, fashion-mnist or cifar10, unread; None without."""
+    import_torchvision()
+    from torchvision import datasets
+
+    kind = getattr(datasets, _TORCHVISION[name])
+    files = (list(_files(kind, root)) for root in roots())
+    return next((each[0].parent for each in files if all(path.is_file() for path in each)), None)
+
+
 def _resize(unit: Tensor, side: int | None, resize: str, name: str) -> Tensor:
     """Return images (n, channels, h, w) in [0, 1], brought to side × side where asked."""
     height, width = unit.shape[-2:]
@@ -292,14 +308,11 @@ def _torchvision(name: str, seed: int) -> _Raw:
     from torchvision import datasets
 
     kind = getattr(datasets, _TORCHVISION[name])
-    given = os.environ.get("MFLIB_DATA")
-    places = [Path(given).expanduser()] if given else []
-    places.append(cache_root())
-    for root in places:
+    for root in roots():
         if _present(kind, root):
             break
     else:
-        root = places[-1]
+        root = cache_root()
         _download(kind, root, name)
     parts = [kind(root, train=train, download=False) for train in (True, False)]
     x_train, x_test = (_channels_first(np.asarray(part.data)) for part in parts)

@@ -215,6 +215,26 @@ def test_check_names_device_versions_and_data() -> None:
         assert f"\n{what} " in done.stdout
 
 
+def test_check_finds_a_data_set_only_where_all_its_files_are(tmp_path: Path) -> None:
+    def says() -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "mflib.cli", "check"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "MFLIB_DATA": str(tmp_path), "MFLIB_CACHE": str(tmp_path / "cache")},
+        )
+        return next(line for line in done.stdout.splitlines() if line.startswith("mnist "))
+
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    assert f"not here (looked in {tmp_path}, " in says()
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(b"")
+    assert says().split() == ["mnist", str(raw)]
+
+
 def test_check_says_what_to_install_where_torch_cannot_use_the_gpu(tmp_path: Path) -> None:
     import torch
 
