@@ -30,6 +30,7 @@ test: setup
 
 lint: setup
 	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
 	@$(RUN) mypy
 
 bench: setup

@@ -38,37 +38,16 @@ shown_sigma_w2: list[float] = [1.3, 1.76, 2.5]  # weight variances of the maps, 
 sample_width: int = 150  # width of the sampled networks of the layer-by-layer figure [8, 4096]
 sample_networks: int = 100  # how many random networks are sampled there [10, 100000]
 dataset: str = "digits"  # data of the trainability grids {digits, mnist, fashion-mnist, cifar10}
-second_dataset: str = (
-    "breast-cancer"  # second real data set {breast-cancer, wine, mnist, fashion-mnist, cifar10}
-)
+second_dataset: str = "breast-cancer"  # second real data set {breast-cancer, wine, mnist, fashion-mnist, cifar10}
 width: int = 100  # neurons per hidden layer of the trained networks [8, 4096]
 depths: list[int] = [5, 8, 12, 18, 27, 40, 60]  # depths of the grids, each [1, 1000]
-sigmoid_depths: list[int] = [
-    1,
-    2,
-    3,
-    5,
-    8,
-    12,
-]  # depths of the sigmoid at small weight variance, each [1, 1000]
-sigmoid_line_depths: list[int] = [
-    3,
-    5,
-    8,
-    12,
-    18,
-    27,
-    40,
-]  # depths of the sigmoid near its critical line, each [1, 1000]
+sigmoid_depths: list[int] = [1, 2, 3, 5, 8, 12]  # depths of the sigmoid at small weight variance, each [1, 1000]
+sigmoid_line_depths: list[int] = [3, 5, 8, 12, 18, 27, 40]  # depths of the sigmoid near its critical line, each [1, 1000]
 n_sigma_w2: int = 10  # weight variances of each grid [3, 200]
 relu_sigma_w2_max: float = 2.6  # largest weight variance of the ReLU grid (2, 4]
 n_seeds: int = 2  # networks per point, with seeds seed, seed + 1, … [1, 50]
 steps: int = 150  # training steps of the grids of four activations [1, 1000000]
-tanh_steps: list[int] = [
-    75,
-    150,
-    300,
-]  # steps after which tanh networks are scored; the last is drawn, each [1, 1000000]
+tanh_steps: list[int] = [75, 150, 300]  # steps after which tanh networks are scored; the last is drawn, each [1, 1000000]
 batch_size: int = 32  # samples per step [1, 100000]
 learning_rate: float = 1e-2  # step size of gradient descent (0, 10]
 sigmoid_learning_rate: float = 5e-2  # step size for the sigmoid (0, 10]
@@ -648,6 +627,7 @@ def fit(frame, guess):
     )
 
 
+# %% tags=["hide-input"]
 def draw(axis, frame, name, bias, guess, result, title):
     """Draw mean training accuracy over (weight variance, depth) with the predicted boundaries."""
     table = frame.pivot_table(index="depth", columns="sigma_w2", values="train_accuracy")

@@ -44,8 +44,11 @@ KEPT_METADATA = ("kernelspec", "language_info")
 
 VERDICTS = (*claims.CLAIM_VERDICTS, *claims.ERRATUM_VERDICTS)
 
+#: Short name and citation of each paper; the register's ids begin with the key.
 PAPERS = {
-    "mft": "A mean-field theory of training deep neural networks {cite}`pabari2024meanfield`",
+    "mft": ("Mean-field theory of training", "pabari2024meanfield"),
+    "levy": ("Heavy-tailed criticality", "qu2022extended"),
+    "recon": ("Reconstruction entropy", "thurn2024opening"),
 }
 
 
@@ -404,12 +407,13 @@ def link(record: dict[str, Any], chapters: dict[str, str]) -> str:
 
 
 def by_paper(found: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield each paper's heading with its records, sorted by id."""
+    """Yield each paper's heading and citation with its records, sorted by id."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in sorted(found, key=lambda r: natural(r["id"])):
         groups.setdefault(record["id"].split("-")[0], []).append(record)
     for key, group in groups.items():
-        yield PAPERS.get(key, key), group
+        title, cited = PAPERS[key]
+        yield f"## {title}\n\nThe paper is {{cite:t}}`{cited}`.", group
 
 
 def counts(found: Iterable[dict[str, Any]], kinds: Iterable[str]) -> str:
@@ -438,21 +442,24 @@ def scorecard(chapters: Iterable[Chapter]) -> str:
     ]
     for heading, group in by_paper(found):
         lines += [
-            f"## {heading}",
+            heading,
             "",
             table(
-                ("Id", "Claim", "Paper", "Here", "Tolerance", "Scale", "Verdict", "Chapter"),
-                (10, 38, 9, 9, 8, 6, 10, 10),
+                ("Claim", "Paper", "Here", "Verdict"),
+                (40, 14, 28, 18),
                 (
                     (
-                        f"`{r['id']}`",
-                        r["statement"] + (f" ({r['source']})" if r["source"] else ""),
+                        f"`{r['id']}` {r['statement']}"
+                        + (f" ({r['source']})" if r["source"] else ""),
                         show(r["paper"]),
-                        show(r["ours"]),
-                        "–" if r["tolerance"] is None else f"±{show(r['tolerance'])}",
-                        r["provenance"]["scale"],
-                        badge(r["verdict"]),
-                        link(r, titles),
+                        show(r["ours"])
+                        + (
+                            ""
+                            if r["tolerance"] is None
+                            else f" (tolerance ±{show(r['tolerance'])})"
+                        ),
+                        f"{badge(r['verdict'])}, {r['provenance']['scale']} scale: "
+                        + link(r, titles),
                     )
                     for r in group
                 ),
@@ -480,19 +487,18 @@ def errata(chapters: Iterable[Chapter]) -> str:
     ]
     for heading, group in by_paper(found):
         lines += [
-            f"## {heading}",
+            heading,
             "",
             table(
-                ("Id", "As printed", "What holds", "Verdict", "Chapter"),
-                (9, 36, 33, 11, 11),
+                ("As printed", "What holds", "Verdict"),
+                (42, 40, 18),
                 (
                     (
-                        f"`{r['id']}`" + (f" {r['source']}" if r["source"] else ""),
-                        r["statement"]
-                        + (f" Printed: {show(r['paper'])}." if r["paper"] is not None else ""),
-                        show(r["ours"]) + (f" {r['note']}" if r["note"] else ""),
-                        badge(r["verdict"]),
-                        link(r, titles),
+                        f"`{r['id']}` {r['statement']}"
+                        + (f" Printed: {show(r['paper'])}." if r["paper"] is not None else "")
+                        + (f" ({r['source']})" if r["source"] else ""),
+                        show(r["ours"]) + (f". {r['note']}" if r["note"] else ""),
+                        f"{badge(r['verdict'])}, {link(r, titles)}",
                     )
                     for r in group
                 ),
