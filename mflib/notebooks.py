@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -25,6 +26,8 @@ import yaml
 
 from mflib import parameters, paths, sources
 from mflib.parameters import Parameter
+
+DEFAULT_PROFILE = "quick"
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
@@ -204,7 +207,9 @@ def inputs(name: str) -> list[Path]:
     return [source(name), *sources.notebook_closure(name), *locked, *tables]
 
 
-def plan(name: str, profile_name: str = "quick", given: Mapping[str, Any] | None = None) -> Plan:
+def plan(
+    name: str, profile_name: str = DEFAULT_PROFILE, given: Mapping[str, Any] | None = None
+) -> Plan:
     """Decide an execution: the profile's values over the defaults, ``given`` over both.
 
     Entries of ``given`` that are text are read as from a command line. Raises ValueError, with one
@@ -223,6 +228,23 @@ def plan(name: str, profile_name: str = "quick", given: Mapping[str, Any] | None
     }
     values = parameters.resolve(known, {**from_profile, **typed})
     return Plan(name, profile_name, values, hashes(inputs(name)))
+
+
+def command(decided: Plan) -> str:
+    """Return the command that makes a plan again, quoted for a shell.
+
+    It names the profile where that is not the default one, and each parameter whose value is not
+    what the profile says.
+    """
+    known = takes(decided.name)
+    usual = parameters.resolve(known, profile(decided.profile, decided.name))
+    words = ["mflib", "run", decided.name]
+    if decided.profile != DEFAULT_PROFILE:
+        words += ["--profile", decided.profile]
+    for name, value in decided.values.items():
+        if value != usual[name]:
+            words += ["-p", f"{name}={parameters.to_text(known[name], value)}"]
+    return shlex.join(words)
 
 
 def executed(name: str) -> Path:
@@ -313,11 +335,12 @@ def available_cores() -> int:
     return cores
 
 
-def _kernel_environment(work: Path) -> dict[str, str]:
+def _kernel_environment(work: Path, command: str) -> dict[str, str]:
     """Return what a notebook's process is told beside what the user's environment says.
 
     Its IPython folder is empty, so that nobody's start-up files come into a chapter, and it finds
-    the mflib that this process found, even where another copy is the installed one.
+    the mflib that this process found, even where another copy is the installed one. MFLIB_RUN is
+    the ``command`` that makes the same run again, for the records of where results come from.
     """
     package = str(Path(__file__).resolve().parents[1])
     search = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -325,6 +348,7 @@ def _kernel_environment(work: Path) -> dict[str, str]:
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {
         "MFLIB_ROOT": str(paths.root()),
+        "MFLIB_RUN": command,
         "PYTHONPATH": os.pathsep.join(search),
         "IPYTHONDIR": str(work / "ipython"),
         "PYTHONSTARTUP": "",
@@ -333,7 +357,7 @@ def _kernel_environment(work: Path) -> dict[str, str]:
     }
 
 
-def _kernel_manager(work: Path) -> type:
+def _kernel_manager(work: Path, command: str) -> type:
     """Return a kernel manager whose kernel is this Python, whichever kernels are installed."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -346,7 +370,7 @@ def _kernel_manager(work: Path) -> type:
         ],
         display_name=KERNEL["display_name"],
         language=KERNEL["language"],
-        env=_kernel_environment(work),
+        env=_kernel_environment(work, command),
     )
 
     class ThisPython(AsyncKernelManager):
@@ -393,7 +417,7 @@ def execute(wanted: Plan, output: Path | None = None, *, progress: bool = True) 
     started = time.monotonic()
     work = Path(tempfile.mkdtemp(prefix="mflib-"))
     try:
-        notebook = _run_papermill(notebook, work, progress=progress)
+        notebook = _run_papermill(notebook, work, command(wanted), progress=progress)
         record["seconds"] = round(time.monotonic() - started, 1)
         _finish(notebook, {**record, "digest": wanted.digest()})
         write_atomically(output, nbformat.writes(notebook))
@@ -409,7 +433,7 @@ def execute(wanted: Plan, output: Path | None = None, *, progress: bool = True) 
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _run_papermill(notebook: Any, work: Path, *, progress: bool) -> Any:
+def _run_papermill(notebook: Any, work: Path, command: str, *, progress: bool) -> Any:
     """Return the executed notebook; raise CellError, with what was done so far kept in ``work``."""
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -420,7 +444,7 @@ def _run_papermill(notebook: Any, work: Path, *, progress: bool) -> Any:
             notebook,
             partial,
             kernel_name=KERNEL["name"],
-            kernel_manager_class=_kernel_manager(work),
+            kernel_manager_class=_kernel_manager(work, command),
             progress_bar=progress,
             cwd=paths.notebooks(),
         )

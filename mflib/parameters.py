@@ -256,6 +256,23 @@ def from_text(parameter: Parameter, text: str) -> Any:
     return check(parameter, value)
 
 
+def to_text(parameter: Parameter, value: Any) -> str:
+    """Return how ``value`` is written on a command line, so that `from_text` gives it back.
+
+    An entry of a list of text must hold no comma, which a command line could not tell apart.
+    """
+    if isinstance(value, list):
+        return ",".join(_quoted_if_needed(entry) for entry in value)
+    if isinstance(value, str) and parameter.optional and value.strip() in ("None", "none"):
+        return f"'{value}'"
+    return _quoted_if_needed(value)
+
+
+def _quoted_if_needed(value: Any) -> str:
+    text = str(value)
+    return text if text == _unquoted(text.strip()) else f"'{text}'"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the hint that names what ``name`` may have meant, or all that is known."""
     known = sorted(known)

@@ -120,7 +120,9 @@ def collect(
 ) -> dict[str, Any]:
     """Return the provenance of one result as a dictionary fit for JSON.
 
-    What is not given is taken from `begin`. ``seconds`` is the time the result took, in s.
+    What is not given is taken from `begin`. ``seconds`` is the time the result took, in s. The
+    command is the one that `mflib run` told the notebook's process, with its profile and
+    parameters; in a notebook executed otherwise it is ``mflib run NAME``.
     """
     context = current()
     return {
@@ -131,7 +133,7 @@ def collect(
         "commit": commit(),
         "versions": versions(),
         "seconds": None if seconds is None else round(seconds, 1),
-        "command": f"mflib run {context.notebook}",
+        "command": os.environ.get("MFLIB_RUN") or f"mflib run {context.notebook}",
     }
 
 

@@ -183,6 +183,25 @@ def test_good_text_becomes_a_typed_value(name: str, text: str, value: object) ->
     assert type(got) is type(value)
 
 
+@given(
+    st.sampled_from(
+        [
+            *((KNOWN["note"], text) for text in ("None", "'a'", " a ", "", "a b=c, [d]", '"')),
+            *((KNOWN["limit"], value) for value in (None, math.inf, 1e-300, 0.1)),
+            (KNOWN["plot"], False),
+            (KNOWN["depths"], [3, 1]),
+            (parameters.parse("x: str | None = None  # text")["x"], "None"),
+            (parameters.parse('x: list[str] = ["a"]  # texts')["x"], [" a", "'b'"]),
+        ]
+    )
+    | st.tuples(st.just(KNOWN["note"]), st.text())
+    | st.tuples(st.just(KNOWN["rate"]), st.floats(0, 1, exclude_min=True, exclude_max=True))
+)
+def test_a_value_written_for_a_command_line_is_read_back(case: tuple[Parameter, Any]) -> None:
+    parameter, value = case
+    assert parameters.from_text(parameter, parameters.to_text(parameter, value)) == value
+
+
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="no parameter 'sigma_b': did you mean 'sigma_b2'"):
         parameters.resolve(KNOWN, {"sigma_b": 1.0})

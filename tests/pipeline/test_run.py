@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -58,6 +59,31 @@ def test_a_profile_comes_over_the_defaults_and_the_command_line_over_both(projec
     run = ("run", "alpha", "--profile", "paper", "-p", "seed=8", "-o", "x.ipynb")
     assert project.mflib(*run)[0] == 0
     assert printed(project.root / "x.ipynb") == "8 0.001 tanh [5, 10] None 2\n"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (),
+        ("--profile", "paper", "-p", "activation=erf", "-p", "depths=3,1"),
+        ("-p", "limit=None", "-p", "note=it's 5 $"),
+    ],
+)
+def test_a_notebook_is_told_the_command_that_makes_it_again(
+    project: Project, given: tuple[str, ...]
+) -> None:
+    project.edit(
+        "notebooks/alpha.py",
+        "limit: float | None = None  #",
+        'note: str = ""  # any text\nlimit: float | None = 2.0  #',
+    )
+    project.edit("notebooks/alpha.py", "print(seed,", 'print(os.environ["MFLIB_RUN"])\nprint(seed,')
+    assert project.mflib("run", "alpha", *given, "-o", "x.ipynb")[0] == 0
+    told, values = printed(project.root / "x.ipynb").splitlines()
+    assert shlex.split(told)[:3] == ["mflib", "run", "alpha"]
+    assert sorted(shlex.split(told)[3:]) == sorted(given)
+    assert project.mflib(*shlex.split(told)[1:], "-o", "x.ipynb")[0] == 0
+    assert printed(project.root / "x.ipynb").splitlines() == [told, values]
 
 
 @pytest.mark.parametrize(

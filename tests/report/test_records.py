@@ -43,6 +43,15 @@ def test_nothing_is_recorded_before_the_notebook_begins(monkeypatch):
         provenance.collect()
 
 
+def test_a_result_names_the_command_that_its_process_was_told(published, monkeypatch):
+    monkeypatch.delenv("MFLIB_RUN", raising=False)
+    assert provenance.collect()["command"] == "mflib run test-chapter"
+    told = "mflib run test-chapter --profile paper -p activation=erf"
+    monkeypatch.setenv("MFLIB_RUN", told)
+    assert provenance.collect()["command"] == told
+    assert provenance.line(provenance.collect()).endswith(f"recompute: {told}")
+
+
 def test_figure_carries_picture_caption_alt_and_provenance(published):
     report.figure(a_figure(), "fc-line", caption="A  line\nof $x$.", alt="Rises from 0 to 1.")
     (picture, about), (caption, kind) = published
