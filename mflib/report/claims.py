@@ -67,6 +67,16 @@ def _publish(record: dict[str, Any]) -> None:
     display({"text/html": shown, "text/plain": plain}, metadata={"mflib": record}, raw=True)
 
 
+def verdict(checks: dict[str, bool]) -> str:
+    """Return the verdict on a claim whose named ``checks`` hold or not; at least one is needed.
+
+    >>> verdict({"slope": True, "offset": False})
+    'partly'
+    """
+    held = sum(checks.values())
+    return REPRODUCED if held == len(checks) else PARTLY if held else NOT_REPRODUCED
+
+
 def claim(
     identifier: str,
     *,
@@ -78,8 +88,8 @@ def claim(
     source: str = "",
     scale: str | None = None,
     note: str = "",
-) -> str:
-    """Record one claim of a paper with its computed verdict, show it, and return the verdict.
+) -> None:
+    """Record one claim of a paper with its computed verdict, and show it.
 
     The verdict follows from conditions: the named ``checks``, and ``|ours − paper| ≤ tolerance``
     where both are numbers. All true: "reproduced"; some: "partly"; none: "not reproduced".
@@ -105,8 +115,6 @@ def claim(
         decided["within tolerance"] = abs(ours - paper) <= tolerance
     if not decided:
         raise ValueError(f"claim {identifier!r} has nothing to decide it: give numbers or checks")
-    held = sum(decided.values())
-    verdict = REPRODUCED if held == len(decided) else PARTLY if held else NOT_REPRODUCED
     _publish(
         {
             "kind": "claim",
@@ -118,11 +126,10 @@ def claim(
             "checks": decided,
             "source": source,
             "note": note,
-            "verdict": verdict,
+            "verdict": verdict(decided),
             "provenance": provenance.collect(scale=scale),
         }
     )
-    return verdict
 
 
 def erratum(
@@ -135,13 +142,12 @@ def erratum(
     source: str = "",
     scale: str | None = "exact",
     note: str = "",
-) -> str:
+) -> None:
     """Record one suspected error of a paper, with whether a computation shows it.
 
     "paper erratum" where ``shown`` is true, "not confirmed" otherwise. ``shown`` must be computed
     in the notebook; ``statement`` says what is printed, ``ours`` what holds instead.
     """
-    verdict = ERRATUM if shown else NOT_CONFIRMED
     _publish(
         {
             "kind": "erratum",
@@ -153,8 +159,7 @@ def erratum(
             "checks": {"shown": bool(shown)},
             "source": source,
             "note": note,
-            "verdict": verdict,
+            "verdict": ERRATUM if shown else NOT_CONFIRMED,
             "provenance": provenance.collect(scale=scale),
         }
     )
-    return verdict

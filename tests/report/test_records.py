@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from mflib import report
 from mflib.report import claims, figures, provenance
 
-finite = st.floats(-1e6, 1e6)
-
 
 @pytest.fixture
 def published(monkeypatch):
@@ -94,23 +92,41 @@ def test_a_figure_that_does_not_say_what_it_is_is_refused(published, change, mes
     plt.close("all")
 
 
-@given(paper=finite, offset=finite, tolerance=st.floats(0, 1e6))
-def test_numbers_decide_the_verdict(paper, offset, tolerance):
-    provenance._current = provenance.Context("x", 0, "CPU", "quick", 0.0, 0.0)
-    ours = paper + offset
-    verdict = claims.claim("mft-x", statement="s", paper=paper, ours=ours, tolerance=tolerance)
-    assert verdict == (
-        claims.REPRODUCED if abs(ours - paper) <= tolerance else claims.NOT_REPRODUCED
-    )
+@pytest.mark.parametrize(
+    ("paper", "ours", "tolerance", "verdict"),
+    [
+        (1.76, 1.7625, 0.005, claims.REPRODUCED),
+        (1.76, 1.755, 0.006, claims.REPRODUCED),
+        (2.0, 3.0, 1.0, claims.REPRODUCED),  # the end of the tolerance belongs to it
+        (1.76, 1.77, 0.005, claims.NOT_REPRODUCED),
+        (1.76, -1.76, 0.005, claims.NOT_REPRODUCED),
+        (1.0, 1.0, 0.0, claims.REPRODUCED),
+    ],
+)
+def test_numbers_decide_the_verdict(published, paper, ours, tolerance, verdict):
+    report.claim("mft-x", statement="s", paper=paper, ours=ours, tolerance=tolerance)
+    ((_, about),) = published
+    assert about["mflib"]["verdict"] == verdict
+    assert about["mflib"]["checks"] == {"within tolerance": verdict == claims.REPRODUCED}
+
+
+def test_numbers_and_checks_decide_together(published):
+    numbers = {"statement": "s", "paper": 1.0, "ours": 1.1, "tolerance": 0.2}
+    report.claim("mft-x", **numbers, checks={"slope": False})
+    assert published[0][1]["mflib"]["verdict"] == claims.PARTLY
 
 
 @given(st.dictionaries(st.text(min_size=1), st.booleans(), min_size=1))
 def test_checks_decide_the_verdict(checks):
-    provenance._current = provenance.Context("x", 0, "CPU", "quick", 0.0, 0.0)
-    verdict = claims.claim("mft-x", statement="s", ours="words", checks=checks)
     held = set(checks.values())
     expected = {True: claims.REPRODUCED, False: claims.NOT_REPRODUCED}
-    assert verdict == (claims.PARTLY if len(held) == 2 else expected[held.pop()])
+    assert claims.verdict(checks) == (claims.PARTLY if len(held) == 2 else expected[held.pop()])
+
+
+def test_a_record_at_the_end_of_a_cell_prints_nothing_more(published):
+    assert report.claim("mft-x", statement="s", ours="w", checks={"a": True}) is None
+    assert report.erratum("mft-1", statement="s", ours=1.0, shown=True) is None
+    assert len(published) == 2
 
 
 def test_claims_that_nothing_decides_are_refused(published):
@@ -126,9 +142,10 @@ def test_claims_that_nothing_decides_are_refused(published):
 
 
 def test_an_erratum_is_one_only_when_shown(published):
-    assert report.erratum("mft-1", statement="s", ours=1.0, shown=True) == "paper erratum"
-    assert report.erratum("mft-1", statement="s", ours=1.0, shown=False) == "not confirmed"
-    record = published[0][1]["mflib"]
+    for shown in (True, False):
+        report.erratum("mft-1", statement="s", ours=1.0, shown=shown)
+    record, other = (about["mflib"] for _, about in published)
+    assert (record["verdict"], other["verdict"]) == ("paper erratum", "not confirmed")
     assert record["kind"] == "erratum"
     assert record["provenance"]["scale"] == "exact"
 
