@@ -127,10 +127,7 @@ def params(name: Name) -> None:
 
     with _bad_input_exits_2():
         known = notebooks.takes(name)
-    rows = [
-        (p.name, p.type, repr(p.default), p.allowed.text if p.allowed else "", p.meaning)
-        for p in known.values()
-    ]
+    rows = [(p.name, p.type, repr(p.default), p.range, p.meaning) for p in known.values()]
     _print_table(("name", "type", "default", "range", "meaning"), rows)
 
 

@@ -207,13 +207,27 @@ def inputs(name: str) -> list[Path]:
     return [source(name), *sources.notebook_closure(name), *locked, *tables]
 
 
+def _check_device(device: Any) -> None:
+    """Raise ValueError if CUDA is asked for by name and torch has none: no later than here."""
+    if device != "cuda":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ValueError(
+            "device = 'cuda' was asked for, but torch finds no GPU: give auto or cpu, or see "
+            "'mflib check'"
+        )
+
+
 def plan(
     name: str, profile_name: str = DEFAULT_PROFILE, given: Mapping[str, Any] | None = None
 ) -> Plan:
     """Decide an execution: the profile's values over the defaults, ``given`` over both.
 
     Entries of ``given`` that are text are read as from a command line. Raises ValueError, with one
-    sentence, for whatever is unknown, of a wrong type or out of range; nothing is executed.
+    sentence, for whatever is unknown, of a wrong type or out of range, and for CUDA where there is
+    none; nothing is executed.
     """
     known = takes(name)
     try:
@@ -227,6 +241,7 @@ def plan(
         for key, value in (given or {}).items()
     }
     values = parameters.resolve(known, {**from_profile, **typed})
+    _check_device(values.get("device"))
     return Plan(name, profile_name, values, hashes(inputs(name)))
 
 

@@ -2,7 +2,12 @@
 
 A parameter is one line, ``sigma_b2: float = 0.05  # bias variance [0, 4]``. Its comment ends in the
 range, ``[lo, hi]`` with either end open as ``(lo`` or ``hi)``, or in the choices, ``{a, b}``; for a
-list the range holds for each entry.
+list the range holds for each entry, and ``each`` may stand before it.
+
+Right before that, between commas, a comment may state rules: for a list ``rising`` (each entry
+above the one before) and ``at least N`` (entries), as in
+``# depths of the grids, rising, at least 3, each [1, 1000]``; for any parameter ``not OTHER`` (its
+value differs from that of the parameter OTHER), as in ``# the second set, not dataset {a, b}``.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 import ast
 import difflib
 import io
+import itertools
 import math
 import re
 import tokenize
@@ -24,6 +30,9 @@ _INTERVAL = re.compile(
     rf"(?P<open>[\[(])\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*(?P<close>[\])])$"
 )
 _CHOICES = re.compile(r"\{(?P<items>[^{}]+)\}$")
+_RULE = re.compile(
+    r",\s*(?:(?P<rising>rising)|at least (?P<at_least>\d+)|not (?P<differs_from>[^\W\d]\w*))$"
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,24 @@ class Choices:
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What a comment states beside a range.
+
+    ``rising`` and ``at_least`` are of a list's entries; ``differs_from`` names another parameter.
+    """
+
+    rising: bool = False
+    at_least: int | None = None
+    differs_from: str | None = None
+
+    def words(self) -> list[str]:
+        """Return the rules as a comment writes them."""
+        words = ["rising"] if self.rising else []
+        words += [f"at least {self.at_least}"] if self.at_least is not None else []
+        return words + ([f"not {self.differs_from}"] if self.differs_from else [])
+
+
+@dataclass(frozen=True)
 class Parameter:
     """One line of a parameters cell; ``base`` is the type of the value, or of a list's entries."""
 
@@ -64,6 +91,15 @@ class Parameter:
     default: Any
     meaning: str
     allowed: Interval | Choices | None
+    rules: Rules = Rules()
+
+    @property
+    def range(self) -> str:
+        """All that the comment allows, in its own words: ``rising, at least 3, each [1, 9]``."""
+        words = self.rules.words()
+        if self.allowed:
+            words.append(f"each {self.allowed.text}" if self.is_list else self.allowed.text)
+        return ", ".join(words)
 
     @property
     def type(self) -> str:
@@ -88,8 +124,20 @@ def _scalar(text: str, base: str) -> Any:
     return TYPES[base](text)
 
 
-def _range(comment: str, base: str) -> tuple[str, Interval | Choices | None]:
-    """Split a comment into its meaning and the range or the choices at its end."""
+def _rules(comment: str) -> tuple[str, Rules]:
+    """Split the part of a comment before its range into the meaning and the rules."""
+    stated: dict[str, Any] = {}
+    while found := _RULE.search(comment):
+        kind = str(found.lastgroup)
+        if kind in stated:
+            raise ValueError(f"the comment states {found[0].strip(', ')!r} beside another such")
+        stated[kind] = {"rising": bool, "at_least": int, "differs_from": str}[kind](found[kind])
+        comment = comment[: found.start()].rstrip(" ,")
+    return comment, Rules(**stated)
+
+
+def _range(comment: str, base: str) -> tuple[str, Rules, Interval | Choices | None]:
+    """Split a comment into its meaning, the rules, and the range or the choices at its end."""
     if found := _INTERVAL.search(comment):
         low, high = _number(found["low"]), _number(found["high"])
         if not low <= high:
@@ -103,9 +151,9 @@ def _range(comment: str, base: str) -> tuple[str, Interval | Choices | None]:
     elif comment.endswith(("]", "}")):
         raise ValueError(f"the end of the comment {comment!r} is no range like [0, 4] or {{a, b}}")
     else:
-        return comment, None
+        return comment, Rules(), None
     meaning = comment[: found.start()].rstrip(" ,")
-    return re.sub(r",?\s*\beach$", "", meaning), allowed
+    return *_rules(re.sub(r",?\s*\beach$", "", meaning)), allowed
 
 
 def _annotation(node: ast.expr) -> tuple[str, bool, bool]:
@@ -164,12 +212,21 @@ def parse(source: str) -> dict[str, Parameter]:
         comment = " ".join(comments[line] for line in lines if line in comments)
         try:
             base, is_list, optional = _annotation(node.annotation)
-            meaning, allowed = _range(comment, base)
+            meaning, rules, allowed = _range(comment, base)
+            if not is_list and (rules.rising or rules.at_least is not None):
+                raise ValueError(f"'{rules.words()[0]}' is a rule for lists, and it is none")
             default = ast.literal_eval(node.value)
         except ValueError as error:
             raise ValueError(f"parameter {name!r}: {error}") from None
-        parameter = Parameter(name, base, is_list, optional, default, meaning, allowed)
+        parameter = Parameter(name, base, is_list, optional, default, meaning, allowed, rules)
         found[name] = _with_checked_default(parameter)
+    for parameter in found.values():
+        other = parameter.rules.differs_from
+        if other is not None and (other not in found or other == parameter.name):
+            raise ValueError(
+                f"parameter {parameter.name!r}: 'not {other}' names no other parameter"
+            )
+    _check_differences(found, {name: parameter.default for name, parameter in found.items()})
     return found
 
 
@@ -179,8 +236,15 @@ def _with_checked_default(parameter: Parameter) -> Parameter:
 
 def _advice(parameter: Parameter) -> str:
     """Say what may be given instead."""
-    each = "each entry " if parameter.is_list else ""
-    within = f", {each}within {parameter.allowed.text}" if parameter.allowed else ""
+    rules = parameter.rules
+    within = ", rising" if rules.rising else ""
+    if rules.at_least is not None:
+        within += f", at least {rules.at_least} long"
+    if rules.differs_from is not None:
+        within += f", other than {rules.differs_from}"
+    if parameter.allowed:
+        each = "each entry " if parameter.is_list else ""
+        within += f", {each}within {parameter.allowed.text}"
     what = f"list of {parameter.base}" if parameter.is_list else parameter.base
     none = " or None" if parameter.optional else ""
     return f"give {_article(what)}{none}{within}, such as {parameter.default!r}"
@@ -212,7 +276,8 @@ def check(parameter: Parameter, value: Any) -> Any:
     """Return ``value`` in the parameter's type: an int becomes a float where one is asked for.
 
     Raises ValueError with one sentence that names the value, what is allowed and an example, if
-    the type is another, an entry is out of range, not a number, or a list is empty.
+    the type is another, an entry is out of range, not a number, or a list is empty, shorter than
+    it must be or not rising.
     """
     if value is None and parameter.optional:
         return None
@@ -225,7 +290,22 @@ def check(parameter: Parameter, value: Any) -> Any:
         )
     if not value:
         raise ValueError(f"{parameter.name} = [] is empty: {_advice(parameter)}")
-    return [_check_scalar(parameter, entry) for entry in value]
+    entries = [_check_scalar(parameter, entry) for entry in value]
+    if len(entries) < (parameter.rules.at_least or 1):
+        raise ValueError(f"{parameter.name} = {value!r} is too short: {_advice(parameter)}")
+    if parameter.rules.rising and any(a >= b for a, b in itertools.pairwise(entries)):
+        raise ValueError(f"{parameter.name} = {value!r} does not rise: {_advice(parameter)}")
+    return entries
+
+
+def _check_differences(parameters: Mapping[str, Parameter], values: Mapping[str, Any]) -> None:
+    """Raise ValueError where a parameter has the value of one from which it must differ."""
+    for name, parameter in parameters.items():
+        other = parameter.rules.differs_from
+        if other is not None and values[name] is not None and values[name] == values[other]:
+            raise ValueError(
+                f"{name} = {values[name]!r} is the value of {other} too: {_advice(parameter)}"
+            )
 
 
 def _unquoted(text: str) -> str:
@@ -285,15 +365,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def resolve(parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a value for every parameter: the given ones, checked, and defaults for the others.
 
-    Raises ValueError for an unknown name, with the nearest known one, and as `check` does.
+    Raises ValueError for an unknown name, with the nearest known one, as `check` does, and for a
+    value that must differ from another's and does not.
     """
     for name in given:
         if name not in parameters:
             raise ValueError(f"no parameter {name!r}: {nearest(name, parameters)}")
-    return {
+    values = {
         name: check(parameter, given[name]) if name in given else parameter.default
         for name, parameter in parameters.items()
     }
+    _check_differences(parameters, values)
+    return values
 
 
 def _literal(value: Any) -> str:

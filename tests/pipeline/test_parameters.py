@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mflib import notebooks, parameters
-from mflib.parameters import Choices, Interval, Parameter
+from mflib.parameters import Choices, Interval, Parameter, Rules
 
 CELL = """\
 seed: int = 0  # seed of the draws [0, 2**32)
@@ -63,6 +63,49 @@ def test_every_part_of_a_line_is_read() -> None:
     assert KNOWN["note"].meaning == "a text (of any kind)"
 
 
+RULED = parameters.parse(
+    """\
+depths: list[int] = [1, 2, 3]  # depths, not all that there are, rising, at least 3, each [1, 1000]
+first: str = "a"  # one of the sets {a, b}
+second: str = "b"  # another of the sets, not first {a, b, c}
+third: str | None = None  # a third, not first, {a, b, c}
+"""
+)
+
+
+def test_the_rules_of_a_comment_are_read_and_shown_with_its_range() -> None:
+    depths, second = RULED["depths"], RULED["second"]
+    assert depths.rules == Rules(rising=True, at_least=3)
+    assert depths.meaning == "depths, not all that there are"
+    assert depths.range == "rising, at least 3, each [1, 1000]"
+    assert (second.meaning, second.range) == ("another of the sets", "not first, {a, b, c}")
+    assert RULED["third"].rules == second.rules
+    assert KNOWN["depths"].range == "each [1, 1000]"
+    assert KNOWN["note"].range == ""
+
+
+@given(st.lists(st.integers(1, 6), max_size=5))
+def test_a_list_gets_through_exactly_if_it_keeps_its_rules(depths: list[int]) -> None:
+    if len(depths) >= 3 and depths == sorted(set(depths)):
+        assert parameters.check(RULED["depths"], depths) == depths
+    else:
+        with pytest.raises(ValueError, match=r"empty|too short|does not rise") as refusal:
+            parameters.check(RULED["depths"], depths)
+        assert "rising, at least 3 long, each entry within [1, 1000]" in str(refusal.value)
+
+
+@given(*(st.sampled_from(choices) for choices in ("ab", "abc", ("a", "b", "c", None))))
+def test_parameters_that_must_differ_do(first: str, second: str, third: str | None) -> None:
+    values = {"first": first, "second": second, "third": third}
+    if first not in (second, third):
+        assert parameters.resolve(RULED, values).items() >= values.items()
+    else:
+        with pytest.raises(
+            ValueError, match=r"is the value of first too: give a str.*, other than"
+        ):
+            parameters.resolve(RULED, values)
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
@@ -76,6 +119,14 @@ def test_every_part_of_a_line_is_read() -> None:
         ("x: float = 1  # ends exchanged [4, 0]", "empty"),
         ("x: str = 'c'  # not among them {a, b}", "out of range"),
         ("x: list[int] = []  # nothing in it", "empty"),
+        ("x: list[int] = [2, 1]  # falling, rising, each [0, 4]", "does not rise"),
+        ("x: list[int] = [1]  # few, at least 2, each [0, 4]", "too short"),
+        ("x: list[int] = [1, 2]  # said twice, rising, rising, each [0, 4]", "another such"),
+        ("x: int = 1  # no list, rising [0, 4]", "rule for lists"),
+        ("x: int = 1  # no list, at least 1 [0, 4]", "rule for lists"),
+        ("x: int = 1  # about whom, not y [0, 4]", "'not y' names no other"),
+        ("x: int = 1  # about itself, not x [0, 4]", "'not x' names no other"),
+        ("x: int = 1  # first [0, 4]\ny: int = 1  # second, not x [0, 4]", "value of x too"),
     ],
 )
 def test_an_ill_formed_line_is_refused(line: str, complaint: str) -> None:

@@ -122,6 +122,52 @@ def test_bad_input_is_one_sentence_exit_2_and_no_trace(
 
 
 @pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("depths=9,5", "depths = [9, 5] does not rise"),
+        ("depths=5", "depths = [5] is too short: give a list of int, rising, at least 2 long"),
+        ("depths=", "depths = [] is empty"),
+        ("second=erf", "second = 'erf' is the value of activation too"),
+        ("activation=tanh", "second = 'tanh' is the value of activation too"),
+    ],
+)
+def test_what_breaks_a_stated_rule_is_refused_before_any_work(
+    project: Project, given: str, sentence: str
+) -> None:
+    project.edit("notebooks/alpha.py", "networks, each", "networks, rising, at least 2, each")
+    project.edit(
+        "notebooks/alpha.py",
+        'activation: str = "tanh"',
+        'second: str = "tanh"  # another, not activation {tanh, erf}\nactivation: str = "erf"',
+    )
+    before = project.files()
+    code, said = project.mflib("run", "alpha", "-p", given)
+    assert code == 2
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert project.files() == before
+    row = next(r for r in project.mflib("params", "alpha")[1].splitlines() if r.startswith("depth"))
+    assert "rising, at least 2, each [1, 1000]" in row
+
+
+def test_cuda_is_refused_where_there_is_none(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a GPU, where there is one, is hidden
+    project.edit(
+        "notebooks/alpha.py",
+        "limit: float",
+        'device: str = "auto"  # where {auto, cpu, cuda}\nlimit: float',
+    )
+    before = project.files()
+    code, said = project.mflib("run", "alpha", "-p", "device=cuda")
+    assert code == 2
+    assert "torch finds no GPU" in said
+    assert project.files() == before
+    assert project.executed() == []
+
+
+@pytest.mark.parametrize(
     ("profile", "sentence"),
     [
         ("alpha:\n  sigma_b: 1\n", "profile quick, notebook alpha: no parameter 'sigma_b'"),
