@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mflib import paths
+from mflib.experiment import _checks
 from mflib.experiment.networks import nonlinearity
 
 OPTIONS = ("side", "resize", "seed", "n_train", "n_test", "n_features", "n_classes")
@@ -126,12 +127,17 @@ def load(
     Raises ValueError for a bad argument, DataUnavailable where the data cannot be had, and
     DataDamaged for a file with a wrong checksum.
     """
-    lo, hi = input_range
-    if not (np.isfinite(lo) and np.isfinite(hi) and lo < hi):
-        raise ValueError(f"input_range={input_range}: give two finite numbers, low before high")
-    for label, value in (("side", side), ("n_train", n_train), ("n_test", n_test)):
-        if value is not None and value < 1:
-            raise ValueError(f"{label}={value} must be at least 1")
+    lo, hi = _checks.interval("input_range", input_range)
+    for label, value, least in (
+        ("side", side, 1),
+        ("n_train", n_train, 1),
+        ("n_test", n_test, 1),
+        ("n_features", n_features, 1),
+        ("n_classes", n_classes, 2),
+    ):
+        if value is not None:
+            _checks.count(label, value, least)
+    _checks.require(0 <= _checks.number("seed", seed, int) < 2**32, "seed", seed, "in [0, 2^32)")
     if resize not in ("bilinear", "pad"):
         raise ValueError(f'resize={resize!r} must be "bilinear" or "pad"')
     if name == "noise":
@@ -140,7 +146,7 @@ def load(
         features = 64 if n_features is None else n_features
         classes = 10 if n_classes is None else n_classes
         raw = _noise(n_train or 1024, n_test or 256, features, classes, seed)
-    elif name not in _READERS:
+    elif not isinstance(name, str) or name not in _READERS:
         raise ValueError(f"data set {name!r} is not one of {', '.join(names())}")
     elif n_features is not None or n_classes is not None:
         raise ValueError(f"n_features and n_classes belong to noise; {name} has its own")
@@ -170,7 +176,7 @@ def load(
         y_test=torch.as_tensor(y_test.astype(np.int64), device=device),
         image_shape=tuple(train.shape[1:]),
         n_classes=int(max(raw.y_train.max(), raw.y_test.max())) + 1,
-        input_range=(float(lo), float(hi)),
+        input_range=(lo, hi),
         checksum=raw.checksum(),
     )
 
@@ -226,10 +232,6 @@ def _standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _noise(n_train: int, n_test: int, n_features: int, n_classes: int, seed: int) -> _Raw:
-    if n_features < 1 or n_classes < 2:
-        raise ValueError(
-            f"n_features={n_features}, n_classes={n_classes}: noise needs an input and two classes"
-        )
     rng = np.random.default_rng([seed, 0x6E6F697365])
     x = rng.random((n_train + n_test, n_features))
     # Every class appears equally often in both parts together, in each by chance.

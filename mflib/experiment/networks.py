@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mflib.experiment import initialise
+from mflib.experiment import _checks, initialise
 
 _aten = torch.ops.aten
 _BLOCK_BYTES = 64 * 2**20
@@ -190,13 +190,20 @@ class FullyConnected:
         ``fan="in"`` is the definition of the paper. ``fan="out"`` divides σ_w² by the layer's
         output width, as the first public implementation did: it changes the first layer's gain
         to n_in/width and the readout's to width/n_out, and nothing in between.
+
+        Raises ValueError for no member or different numbers of them, a negative or infinite
+        variance, a width below 1, a depth below 0, and an unknown name.
         """
-        if len(sigma_w2) != len(seeds):
-            raise ValueError(
-                f"{len(sigma_w2)} values of sigma_w2 for {len(seeds)} seeds: give one per member"
-            )
-        w2 = torch.as_tensor(sigma_w2, dtype=torch.float64, device=device)
-        b2 = torch.as_tensor(sigma_b2, dtype=torch.float64, device=device).expand(len(seeds))
+        phi = nonlinearity(activation)
+        for name, size, least in (
+            ("width", width, 1),
+            ("depth", depth, 0),
+            ("n_in", n_in, 1),
+            ("n_out", n_out, 1),
+        ):
+            _checks.count(name, size, least)
+        w2 = _variances("sigma_w2", sigma_w2, len(seeds)).to(device)
+        b2 = _variances("sigma_b2", sigma_b2, len(seeds)).to(device)
         members = initialise.generators(seeds, device=device)
         sizes = [n_in, *[width] * depth, n_out]
         weights, biases = [], []
@@ -207,7 +214,7 @@ class FullyConnected:
                 )
             )
             biases.append(initialise.draw_biases(n, b2, members, dtype=dtype))
-        return cls(nonlinearity(activation).name, weights, biases)
+        return cls(phi.name, weights, biases)
 
     @property
     def n_members(self) -> int:
@@ -233,10 +240,6 @@ class FullyConnected:
         """Return logits (E, n, n_classes) for inputs x (n, d) or (E, n, d)."""
         return self.pre_activations(x)[-1]
 
-    def log_probabilities(self, x: Tensor) -> Tensor:
-        """Return log-softmax of the logits, (E, n, n_classes)."""
-        return torch.log_softmax(self.logits(x), dim=-1)
-
     def member(self, k: int) -> FullyConnected:
         """Return a copy of member k as an ensemble of one."""
         return FullyConnected(
@@ -255,6 +258,17 @@ class FullyConnected:
             linear.bias = nn.Parameter(bias[k, 0].clone())
             layers += [linear, _MODULES[phi.name]()]
         return nn.Sequential(*layers[:-1])
+
+
+def _variances(name: str, values: float | Sequence[float], n_members: int) -> Tensor:
+    """Return one variance per member, (E,) in float64; a single one stands for all."""
+    given = list(values) if isinstance(values, Iterable) else [values] * n_members
+    if not n_members or len(given) != n_members:
+        raise ValueError(
+            f"{len(given)} values of {name} for {n_members} seeds: give one per member, "
+            "and at least one member"
+        )
+    return torch.tensor([_checks.variance(name, value) for value in given], dtype=torch.float64)
 
 
 class _Pointwise(nn.Module):
@@ -328,17 +342,23 @@ def sample_moments(
     Raises ValueError for values out of range. The result depends on seed and sizes alone.
     """
     q_b = q_0 if q_0b is None else q_0b
-    if width < 2 or depth < 0 or n_networks < 1:
-        raise ValueError(
-            f"width={width}, depth={depth}, n_networks={n_networks}: "
-            "need width at least 2, depth at least 0 and at least one network"
-        )
-    if not (q_0 > 0 and q_b > 0 and -1 <= c_0 <= 1):
-        raise ValueError(f"q_0={q_0}, q_0b={q_b}, c_0={c_0}: need q_0 > 0 and c_0 in [-1, 1]")
-    if not (sigma_w2 >= 0 and sigma_b2 >= 0):
-        raise ValueError(f"sigma_w2={sigma_w2}, sigma_b2={sigma_b2}: variances cannot be negative")
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
+    for name, size, least in (
+        ("width", width, 2),
+        ("depth", depth, 0),
+        ("n_networks", n_networks, 1),
+    ):
+        _checks.count(name, size, least)
+    for name, moment in (("q_0", q_0), ("q_0b", q_b)):
+        _checks.require(_checks.number(name, moment, float) > 0, name, moment, "above 0")
+    _checks.require(-1 <= _checks.number("c_0", c_0, float) <= 1, "c_0", c_0, "in [-1, 1]")
+    sigma_w2 = _checks.variance("sigma_w2", sigma_w2)
+    sigma_b2 = _checks.variance("sigma_b2", sigma_b2)
+    _checks.number("seed", seed, int)
+    for name, value, choices in (
+        ("method", method, METHODS),
+        ("initialisation", initialisation, initialise.SCHEMES),
+    ):
+        _checks.require(value in choices, name, value, f"one of {', '.join(choices)}")
     if method == "law" and initialisation != "gaussian":
         raise ValueError(f'method "law" holds for gaussian weights, not for {initialisation}')
     phi = nonlinearity(activation)

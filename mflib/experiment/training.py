@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
-import math
+import numbers
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -16,7 +16,8 @@ import torch
 from tqdm import tqdm
 
 from mflib import sources
-from mflib.experiment import data, descent, initialise, networks
+from mflib.experiment import _checks, data, descent, initialise, networks
+from mflib.experiment._checks import number, require
 from mflib.experiment.store import Store
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -67,27 +68,29 @@ class Grid:
         for name, kind in (("sigma_w2", float), ("depths", int), ("seeds", int)):
             _set(self, name, _distinct(name, getattr(self, name), kind))
         rates = self.learning_rate
-        rates = (rates,) if isinstance(rates, int | float) else rates
+        rates = (rates,) if isinstance(rates, numbers.Real) else rates
         _set(self, "learning_rate", _distinct("learning_rate", rates, float))
-        _set(self, "dataset_options", dict(self.dataset_options))
+        options = self.dataset_options
+        require(isinstance(options, Mapping), "dataset_options", options, "options by their names")
+        _set(self, "dataset_options", dict(options))
         for option in self.dataset_options:
-            _check(option in data.OPTIONS, "dataset_options", option, f"of {data.OPTIONS}")
+            require(option in data.OPTIONS, "dataset_options", option, f"of {data.OPTIONS}")
         for name in ("sigma_b2", "momentum"):
-            _set(self, name, _number(name, getattr(self, name), float))
+            _set(self, name, number(name, getattr(self, name), float))
         for name in ("width", "batch_size", "steps", "steps_per_epoch", "evaluation_samples"):
             value = getattr(self, name)
             if value is not None or name in ("width", "batch_size", "steps"):
-                _check(_number(name, value, int) >= 1, name, value, "at least 1")
+                _set(self, name, _checks.count(name, value, 1))
         for w2 in self.sigma_w2:
-            _check(w2 > 0, "sigma_w2", w2, "above 0")
+            require(w2 > 0, "sigma_w2", w2, "above 0")
         for depth in self.depths:
-            _check(1 <= depth <= 100_000, "depths", depth, "in [1, 100000]")
+            require(1 <= depth <= 100_000, "depths", depth, "in [1, 100000]")
         for seed in self.seeds:
-            _check(0 <= seed < 2**63, "seeds", seed, "in [0, 2^63)")
+            require(0 <= seed < 2**63, "seeds", seed, "in [0, 2^63)")
         for rate in self.learning_rates:
-            _check(rate > 0, "learning_rate", rate, "above 0")
-        _check(self.sigma_b2 >= 0, "sigma_b2", self.sigma_b2, "at least 0")
-        _check(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+            require(rate > 0, "learning_rate", rate, "above 0")
+        require(self.sigma_b2 >= 0, "sigma_b2", self.sigma_b2, "at least 0")
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
         for name, choices in (
             ("activation", tuple(networks.NONLINEARITIES)),
             ("dataset", data.names()),
@@ -97,11 +100,9 @@ class Grid:
             ("precision", PRECISIONS),
         ):
             value = getattr(self, name)
-            _check(value in choices, name, value, f"one of {', '.join(choices)}")
+            require(value in choices, name, value, f"one of {', '.join(choices)}")
         if self.input_range is not None:
-            span = tuple(_number("input_range", end, float) for end in self.input_range)
-            _check(len(span) == 2 and span[0] < span[1], "input_range", span, "two rising numbers")
-            _set(self, "input_range", span)
+            _set(self, "input_range", _checks.interval("input_range", self.input_range))
 
     @property
     def learning_rates(self) -> tuple[float, ...]:
@@ -354,24 +355,10 @@ def _set(grid: Grid, name: str, value: object) -> None:
     object.__setattr__(grid, name, value)
 
 
-def _check(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"{name}={value!r} must be {allowed}")
-
-
-def _number(name: str, value: Any, kind: type) -> Any:
-    """Return a finite number of the kind; an int may stand for a float, never the reverse."""
-    good = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
-    if not good or not math.isfinite(value):
-        wanted = "an integer" if kind is int else "a finite number"
-        raise ValueError(f"{name}={value!r} must be {wanted}")
-    return kind(value)
-
-
 def _distinct(name: str, values: Any, kind: type) -> tuple[Any, ...]:
     if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not len(values):
         raise ValueError(f"{name}={values!r} must be a list of at least one number")
-    numbers = tuple(_number(name, value, kind) for value in values)
-    if len(set(numbers)) < len(numbers):
-        raise ValueError(f"{name}={list(numbers)} names a value twice")
-    return numbers
+    found = tuple(number(name, value, kind) for value in values)
+    if len(set(found)) < len(found):
+        raise ValueError(f"{name}={list(found)} names a value twice")
+    return found
