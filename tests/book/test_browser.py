@@ -1,0 +1,216 @@
+"""Open every page of the built book in a browser and look for what a reader would trip over."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlparse
+
+import nbformat
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from mflib import paths
+from mflib.report import pages
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+
+PAGES = [*pages.documents(paths.root() / "_toc.yml"), "search", "genindex"]
+CHAPTERS = [n for n in PAGES if (paths.root() / "notebooks" / f"{n}.py").exists()]
+
+#: Text that a page must not show: formulas left as source, references left open, roles left raw.
+UNRENDERED = re.compile(
+    r"\\\(|\\\)|\$\$|\\begin\{|\[\?\]|\?\?"
+    r"|\{(?:eq|ref|numref|cite|doc)\}|\{\.[a-z-]+\}|undefined label"
+)
+
+
+class Visit:
+    """One opening of a page, with everything the browser complained about."""
+
+    def __init__(self, context, site, name):
+        self.complaints: list[str] = []
+        self.page = context.new_page()
+        self.page.on(
+            "console",
+            lambda m: (
+                self.complaints.append(f"console {m.type}: {m.text}")
+                if m.type in ("error", "warning")
+                else None
+            ),
+        )
+        self.page.on("pageerror", lambda e: self.complaints.append(f"page error: {e}"))
+        self.page.on("requestfailed", lambda r: self.complaints.append(f"failed: {r.url}"))
+        self.page.on("response", self._status)
+        self.page.on("request", lambda r: self._inside(r.url, site))
+        self.page.goto(f"{site}/{name}.html", wait_until="load")
+        self.page.wait_for_function(
+            "() => !window.MathJax || !MathJax.startup || !MathJax.startup.promise"
+            " || MathJax.startup.promise.then(() => true)"
+        )
+
+    def _status(self, response):
+        if response.status >= 400:
+            self.complaints.append(f"{response.status}: {response.url}")
+
+    def _inside(self, url, site):
+        if not url.startswith((site, "data:", "blob:")):
+            self.complaints.append(f"request to another host: {url}")
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request):
+    return request.param
+
+
+@pytest.fixture
+def context(chromium, scheme):
+    context = chromium.new_context(
+        viewport={"width": 1400, "height": 1000}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    yield context
+    context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_sound_and_accessible(context, site, name, scheme):
+    visit = Visit(context, site, name)
+    page = visit.page
+    assert visit.complaints == []
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    text = page.inner_text("main")
+    assert UNRENDERED.findall(text) == []
+    assert page.query_selector("mjx-merror, [data-mjx-error]") is None
+    assert page.evaluate("document.querySelectorAll('.math').length") == page.evaluate(
+        "document.querySelectorAll('.math mjx-container').length"
+        " - (document.querySelectorAll('.math mjx-container mjx-container').length)"
+    )
+    without_alt = page.eval_on_selector_all(
+        "img", "all => all.filter(i => !i.alt.trim()).map(i => i.src)"
+    )
+    assert without_alt == []
+    # Folded code is part of the page too.
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    found = Axe().run(page, options={"resultTypes": ["violations"]})
+    grave = [
+        f"{v['id']}: {v['help']}: {len(v['nodes'])} times, as in {v['nodes'][0]['html'][:160]}"
+        for v in found.response["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert grave == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_fits_a_phone(chromium, site, name):
+    context = chromium.new_context(viewport={"width": 400, "height": 850})
+    try:
+        page = Visit(context, site, name).page
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    finally:
+        context.close()
+
+
+def test_every_link_leads_somewhere(chromium, site, html):
+    context = chromium.new_context()
+    anchors: dict[str, set[str]] = {}
+    links: dict[str, set[str]] = {}
+    try:
+        for name in PAGES:
+            page = Visit(context, site, name).page
+            base = f"{site}/{name}.html"
+            anchors[base] = set(page.eval_on_selector_all("[id]", "all => all.map(e => e.id)"))
+            links[base] = {
+                urljoin(base, href)
+                for href in page.eval_on_selector_all(
+                    "a[href]", "all => all.map(a => a.getAttribute('href'))"
+                )
+            }
+            page.close()
+    finally:
+        context.close()
+    broken = []
+    for base, targets in links.items():
+        for target in targets:
+            bare, fragment = urldefrag(target)
+            if not bare.startswith(site):
+                continue  # an address elsewhere is for the reader to follow; nothing is loaded
+            file = Path(html, unquote(urlparse(bare).path).lstrip("/") or "index.html")
+            if not file.is_file():
+                broken.append(f"{base}: {target}")
+            elif fragment and bare in anchors and unquote(fragment) not in anchors[bare]:
+                broken.append(f"{base}: no anchor {target}")
+    assert broken == []
+    assert sum(map(len, links.values())) > 100
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapter_offers_its_notebook_and_source(chromium, site, name):
+    context = chromium.new_context()
+    try:
+        page = Visit(context, site, name).page
+        links = page.eval_on_selector_all("p.chapter-files a", "all => all.map(a => a.href)")
+        by_end = {urlparse(link).path.rsplit(".", 1)[-1]: link for link in links}
+        assert by_end.keys() == {"ipynb", "py"}
+        body = context.request.get(by_end["ipynb"]).text()
+        notebook = nbformat.reads(body, as_version=4)
+        nbformat.validate(notebook)
+        assert any(o for c in notebook.cells for o in c.get("outputs", []))
+        source = (paths.root() / "notebooks" / f"{name}.py").read_text(encoding="utf-8")
+        assert context.request.get(by_end["py"]).text() == source
+    finally:
+        context.close()
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapter_numbers_its_figures_and_gives_their_provenance(chromium, site, name):
+    context = chromium.new_context()
+    try:
+        page = Visit(context, site, name).page
+        captions = page.eval_on_selector_all(
+            "figure figcaption", "all => all.map(c => c.innerText)"
+        )
+        assert len(captions) >= 4
+        for caption in captions:
+            assert re.match(r"Fig\. \d+", caption), caption
+            assert re.search(r"seed \d+ .*commit \w+.*recompute: mflib run", caption, re.DOTALL), (
+                caption
+            )
+        assert page.locator(".verdict-box").count() > 0
+    finally:
+        context.close()
+
+
+def test_search_finds_a_word(chromium, site):
+    context = chromium.new_context()
+    try:
+        page = Visit(context, site, "search").page
+        page.goto(f"{site}/search.html?q=susceptibility")
+        page.wait_for_selector("#search-results li a", timeout=10_000)
+        assert "sigmoid-theorem" in page.inner_html("#search-results")
+    finally:
+        context.close()
+
+
+def test_launch_buttons_appear_when_a_repository_is_named(html, tmp_path):
+    """Without one there are none; the configuration's one line is all that brings them."""
+    assert "mybinder.org" not in (html / "fc-theory.html").read_text(encoding="utf-8")
+    stage = html.parents[1]
+    shutil.copytree(stage, tmp_path / "book", ignore=shutil.ignore_patterns("_build"))
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: index\nchapters:\n- file: fc-theory\n"
+    )
+    config = (paths.root() / "_config.yml").read_text(encoding="utf-8")
+    named = re.sub(r'url: ""  # (https://\S+)', r"url: \1", config)
+    assert named != config
+    (tmp_path / "_config.yml").write_text(named)
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "book", "--quiet"]
+    command += ["--config", "_config.yml", "--toc", "_toc.yml", "--path-output", "out"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300, capture_output=True)
+    page = (tmp_path / "out" / "_build" / "html" / "fc-theory.html").read_text(encoding="utf-8")
+    assert re.search(
+        r"https://mybinder\.org/v2/gh/ORGANISATION/REPOSITORY/launch\S*fc-theory", page
+    )
+    assert re.search(r"https://colab\.research\.google\.com/github/ORGANISATION/REPOSITORY", page)
