@@ -38,8 +38,11 @@ def expectation(
     ``f`` maps float64 arrays element by element; it may grow like a power of x, and be
     non-smooth at ``kinks``. q ≥ 0, any shape; accurate from q = 1e-12 to 1e6 for functions that
     vary on the scale 1 of x near 0 and the kinks (others take more nodes). Nodes are added until
-    two rules agree within ``rtol`` of E|f|; the bound is their difference plus the rounding of
-    the sum, 8ε E|f|, so it exceeds ``rtol`` where they never agree: look at it.
+    two rules agree within ``rtol`` of E|f|, and the bound is then their difference plus the
+    rounding of the sum, 8ε E|f|; what f makes of the rounding of its argument, ε E|u f′(u)|, comes on top.
+    Where the finest two rules still disagree (an unnamed kink, a fast oscillation), nothing is
+    known of the digits of the value, and the bound is |value| + E|f|: look at it. Agreement is
+    evidence rather than proof, and the weaker the larger ``rtol``.
 
     Raises ValueError for q < 0, rtol outside [1e-15, 0.1], or where f returns another shape or a
     value that is not finite.
@@ -117,7 +120,11 @@ def _refined(
     rtol: float,
     elements_each: int,
 ) -> Expectation:
-    """Refine the rule until it agrees with the one before, point by point."""
+    """Refine the rule until it agrees with the one before, point by point.
+
+    The difference of two rules bounds the error of the finer one only where both resolve the
+    integrand; where no two agree, only |value − E[f]| ≤ |value| + E|f| is left.
+    """
 
     def evaluate(rows: Rows, refine: float) -> tuple[Array, Array]:
         parts = []
@@ -138,6 +145,8 @@ def _refined(
             break
         better, size = evaluate(rows, refine)
         change = np.abs(better - value[rows])
-        value[rows], error[rows] = better, change + 8 * _EPS * size
-        rows = rows[change > rtol * size]
+        agree = change <= rtol * size
+        bound = np.where(agree, change + 8 * _EPS * size, np.abs(better) + size)
+        value[rows], error[rows] = better, bound
+        rows = rows[~agree]
     return Expectation(value.reshape(shape), error.reshape(shape))
