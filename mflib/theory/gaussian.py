@@ -39,10 +39,10 @@ def expectation(
     non-smooth at ``kinks``. q ≥ 0, any shape; accurate from q = 1e-12 to 1e6 for functions that
     vary on the scale 1 of x near 0 and the kinks (others take more nodes). Nodes are added until
     two rules agree within ``rtol`` of E|f|, and the bound is then their difference plus the
-    rounding of the sum, 8ε E|f|; what f makes of the rounding of its argument, ε E|u f′(u)|, comes on top.
-    Where the finest two rules still disagree (an unnamed kink, a fast oscillation), nothing is
-    known of the digits of the value, and the bound is |value| + E|f|: look at it. Agreement is
-    evidence rather than proof, and the weaker the larger ``rtol``.
+    rounding of the sum, 8ε E|f|; what f makes of the rounding of its argument, ε E|u f′(u)|,
+    comes on top. Where the finest two rules still disagree (an unnamed kink, a fast oscillation),
+    nothing is known of the digits of the value, and the bound is |value| + E|f|: look at it.
+    Agreement is evidence rather than proof, and the weaker the larger ``rtol``.
 
     Raises ValueError for q < 0, rtol outside [1e-15, 0.1], or where f returns another shape or a
     value that is not finite.
