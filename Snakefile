@@ -2,11 +2,12 @@
 # rewritten exactly if the executed copy came from other content, and lists the files that count.
 # They are not inputs of their own, since Snakemake would then heed their times.
 
+import shlex
 import sys
 
 from mflib import build, notebooks, paths
 
-MFLIB = f"MFLIB_FOLLOW_PARENT=1 exec {sys.executable} -m mflib"
+MFLIB = f"MFLIB_FOLLOW_PARENT=1 exec {shlex.quote(sys.executable)} -m mflib"
 
 
 workdir: str(paths.root())

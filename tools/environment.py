@@ -1,4 +1,8 @@
-"""Make the project's environment, ``.venv``, exactly as ``requirements.lock`` says.
+"""Make the project's environment, ``.venv``, with the versions that ``requirements.lock`` says.
+
+A new environment holds what the lock names and what that needs. After a change of the lock, what
+it names is brought to its versions, and what it no longer names stays: the lock cannot tell that
+from what a platform adds (CUDA's libraries) or a user did. Delete ``.venv`` for a new one.
 
 Run by ``make`` with any Python 3, before anything is installed; it uses the standard library only,
 and no syntax newer than 3.6, so that an old Python gets a sentence and not a SyntaxError.

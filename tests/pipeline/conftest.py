@@ -95,6 +95,7 @@ class Project:
 
     root: Path
     trace: Path
+    python: str = sys.executable
 
     @property
     def environment(self) -> dict[str, str]:
@@ -109,7 +110,7 @@ class Project:
     def start(self, module: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [self.python, "-m", module, *arguments],
             cwd=self.root,
             env=self.environment,
             stdout=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -237,6 +238,21 @@ def test_jupyter_book_builds_it_and_a_warning_is_an_error_every_time(tmp_path: P
     assert (pages / "index.html").read_bytes() == finished, "the book that was is kept"
     project.edit("book/index.md", "[Words](nowhere.md).", "Words.")
     assert made(project) == []
+
+
+def test_a_path_may_have_spaces(tmp_path: Path) -> None:
+    """Both the project's and that of the Python of its environment, which lies in it."""
+    project = make_project(tmp_path / "a project (mine)", ["alpha"])
+    environment = project.root / ".venv of mine"
+    environment.symlink_to(sys.prefix)
+    python = environment / Path(sys.executable).relative_to(sys.prefix)
+    spaced = dataclasses.replace(project, python=str(python))
+    assert made(spaced) == ["alpha"]
+    assert (
+        "The alpha chapter"
+        in (project.root / "_build" / "book" / "_build" / "html" / "alpha.html").read_text()
+    )
+    assert made(spaced) == []
 
 
 def test_snakemake_alone_knows_what_to_do(quick: Project) -> None:

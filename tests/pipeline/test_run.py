@@ -313,7 +313,7 @@ def test_check_says_what_to_install_where_torch_cannot_use_the_gpu(tmp_path: Pat
     if torch.cuda.is_available():
         pytest.skip("torch can use the GPU here")
     driver = tmp_path / "nvidia-smi"
-    driver.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771 MiB, 570.86'\n")
+    driver.write_text("#!/bin/sh\necho 'Some GPU, 1024 MiB, 1.0'\n")
     driver.chmod(0o755)
     done = subprocess.run(
         [sys.executable, "-m", "mflib.cli", "check"],
@@ -323,7 +323,7 @@ def test_check_says_what_to_install_where_torch_cannot_use_the_gpu(tmp_path: Pat
         env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
     )
     assert done.returncode == 0, done.stderr
-    assert "NVIDIA H200" in done.stdout
+    assert "Some GPU, 1024 MiB, 1.0" in done.stdout
     assert "The driver shows a GPU that torch cannot use" in done.stdout
 
 
