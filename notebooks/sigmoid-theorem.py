@@ -29,13 +29,13 @@
 # - what the theorem says about training, and what it does not.
 
 # %% tags=["parameters"]
-seed: int = 0  # seed of the random networks below the bound [0, 1000000]
+seed: int = 0  # seed of the random settings below the bound [0, 1000000]
 device: str = "cpu"  # every chapter takes one; nothing here runs on a GPU {auto, cpu, cuda}
 scale: str = "quick"  # what the figures are called; both scales are exact here {quick, paper}
 digits: int = 30  # significant decimals of the certified bounds [10, 60]
 sigma_w2_max: float = 200.0  # largest weight variance drawn [110, 10000]
 sigma_b2_max: float = 25.0  # largest bias variance drawn [0.1, 10000]
-n_networks: int = 10000  # random networks tried below the bound [100, 1000000]
+n_networks: int = 10000  # random settings tried below the bound [100, 1000000]
 
 # %% tags=["hide-input"]
 from fractions import Fraction
@@ -462,8 +462,8 @@ report.figure(
 )
 
 # %% [markdown]
-# And the theorem as a prediction: networks with random variances below the bound, biases spread
-# over eight decades, must all be ordered.
+# And the theorem as a prediction: at random weight variances below the bound, with bias variances
+# spread over eight decades, every network must be ordered.
 
 # %%
 rng = np.random.default_rng(seed)
@@ -652,10 +652,9 @@ report.figure(
 # networks in both places, at $\sigma_w^2 \le 4$ and near the line at 103, and measures it.
 #
 # Is the critical point "unfeasible"? It is uncomfortable. There the pre-activations have standard
-# deviation $\sqrt{q^*} \approx 6.75$, so most units are saturated, and the few that are not carry
-# the gradient; the average squared gradient survives, but it is the average of a broad distribution,
-# which is why the sigmoid cannot reach dynamical isometry even with orthogonal weights
-# {cite}`pennington2017resurrecting`. The culprit is the mean $\mathbb E \varphi = \frac12$: it adds
+# deviation $\sqrt{q^*} \approx 6.75$: a good part of the units is saturated, and the others carry all
+# of the gradient. The average squared gradient survives, but as the average of a broad
+# distribution. The culprit is the mean $\mathbb E \varphi = \frac12$: it adds
 # $\sigma_w^2/4$ to the pre-activation variance, and so feeds saturation with every increase of
 # $\sigma_w^2$. Exercise 3 takes it away.
 
@@ -685,7 +684,7 @@ report.claim(
     checks={
         "certificate holds at other precisions": all(verified.values()),
         "lower bound is at least 100": Fraction(certificate.lower) >= 100,
-        f"{n_networks} random networks below the bound are ordered": largest_chi_below < 1,
+        f"{n_networks} random settings below the bound are ordered": largest_chi_below < 1,
     },
     note="Proved in ball arithmetic; the bounds enclose the minimum over all σ_b² ≥ 0.",
 )
