@@ -1097,7 +1097,7 @@ report.erratum(
     "mft-1",
     source="eq. 3",
     statement="The length map is printed as σ_w² ∫Dz φ(√q z) + σ_b², without the square of φ.",
-    paper=f"{abs(as_printed):.0e}",
+    paper=f"{abs(round(as_printed, 15)):g}",
     ours=f"{with_square:.6f}",
     shown=abs(as_printed) < 1e-12 < with_square,
     note="Value of the integral for tanh at q = 1, as printed and with the square; eq. 23 of the paper has the square.",
