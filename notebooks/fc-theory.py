@@ -706,8 +706,13 @@ points = boundary.summary(frames["tanh"])
 top = points.loc[points.test_accuracy.idxmax()]
 seeds_differ = points.train_accuracy_std
 Markdown(
-    f"Over seeds, the training accuracy of a point has a standard deviation of {seeds_differ.median():.3f} in the median and of "
-    f"{seeds_differ.max():.2f} at most, on the boundary. The networks generalise where they train: the best mean test accuracy is "
+    (
+        f"Over seeds, the training accuracy of a point has a standard deviation of {seeds_differ.median():.3f} in the median and of "
+        f"{seeds_differ.max():.2f} at most. "
+        if n_seeds > 1
+        else ""
+    )
+    + f"The networks generalise where they train: the best mean test accuracy is "
     f"{top.test_accuracy:.1%}, at $\\sigma_w^2={top.sigma_w2:.2f}$ and depth {top.depth:g}, where that of training is "
     f"{top.train_accuracy:.1%}; over all points the two have a correlation of {points.train_accuracy.corr(points.test_accuracy):.3f}."
 )
