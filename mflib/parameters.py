@@ -383,7 +383,8 @@ def _literal(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_literal, value))}]"
     if isinstance(value, float) and math.isinf(value):
-        return f'float("{value}")'
+        # A plain number that overflows: still a literal, so the cell can be read again.
+        return "1e999" if value > 0 else "-1e999"
     return repr(value)
 
 

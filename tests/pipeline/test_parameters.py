@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from mflib import notebooks, parameters
@@ -260,6 +260,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         parameters.resolve(KNOWN, {"qqq": 1.0})
 
 
+@example({"limit": math.inf})
 @given(
     st.fixed_dictionaries(
         {},
