@@ -25,7 +25,7 @@
 #   certain to hold the true value, and collected in a certificate that can be checked again, at
 #   another precision, from its text alone;
 # - the paper's figure 5 drawn with the certified crossing in it, and the whole critical line;
-# - the misprints of the printed proof, each shown by a computation, and a likely origin of one;
+# - the misprints of the printed proof, each shown by a computation, and a guess at the origin of one;
 # - what the theorem says about training, and what it does not.
 
 # %% tags=["parameters"]
@@ -92,7 +92,7 @@ BLUE, ORANGE, GREEN, PURPLE = figures.CYCLE[:4]
 # ```
 #
 # The sigmoid solves $\varphi' = \varphi - \varphi^2$, and $\mathbb E\,\varphi(\sqrt q z) = 1/2$ by
-# symmetry, so the length integral is one minus the other way round,
+# symmetry, so the length integral follows from the mean slope,
 #
 # ```{math}
 # :label: eq-sig-v
@@ -222,6 +222,8 @@ def short(decimal: str, places: int = 12) -> str:
     return decimal if len(part) <= places else f"{whole}.{part[:places]}…"
 
 
+# the lemma of this page that holds each of the certificate's
+LEMMA = {"monotone": 1, "concave": 2, "spread": 3, "slope": 4, "crossing": 4}
 rows = ["| step | quantity | relation | on | lemmas |", "| --- | --- | --- | --- | --- |"]
 for claim in certificate.claims:
     for box in claim.boxes:
@@ -229,7 +231,7 @@ for claim in certificate.claims:
         interval = f"[{short(box.lo)}, {end}" if box.lo != box.hi else f"{short(box.lo)}"
         rows.append(
             f"| {claim.name} | {box.quantity} | {box.relation} {short(box.bound)} "
-            f"| {interval} | {', '.join(claim.lemmas)} |"
+            f"| {interval} | {', '.join(str(LEMMA[name]) for name in claim.lemmas)} |"
         )
 Markdown("\n".join(rows))
 
@@ -529,6 +531,7 @@ nodes = np.unique(np.geomspace(15, 340, 60).astype(int))
 slow = np.array([crossing(*gauss_hermite(int(n))) for n in nodes])
 fast = np.array([crossing(*trapezoidal(int(n))) for n in nodes])
 at_300 = crossing(*gauss_hermite(300))
+beside_300 = [crossing(*gauss_hermite(n)) for n in (299, 301)]
 
 fig, ax = plt.subplots(figsize=(7.2, 4.2))
 ax.semilogy(
@@ -560,7 +563,8 @@ report.figure(
     caption=(
         "Error of the bias-free crossing when the two integrals are replaced by a quadrature rule, "
         "against the certified value. Gaps are rules with no crossing between $q = 30$ and 70. "
-        f"With 300 Gauss–Hermite nodes the crossing is {at_300:.4f}."
+        f"With 300 Gauss–Hermite nodes the crossing is {at_300:.4f}, with 299 and 301 it is "
+        f"{beside_300[0]:.4f} and {beside_300[1]:.4f}."
     ),
     alt=(
         "Error of the crossing against the number of nodes, logarithmic: Gauss-Hermite still errs "
@@ -570,8 +574,8 @@ report.figure(
 )
 
 # %% [markdown]
-# So a printed $103.05$ is what an unconverged rule gives; the paper does not say which rule it used,
-# so this stays a guess. The theorem survives, because it only claims "about 100 or more".
+# So an unconverged rule is off by as much as the printed $103.05$, and one rule happens to hit it; the paper does
+# not say which it used, so this stays a guess. The theorem survives, because it only claims "about 100 or more".
 #
 # **The derivative in the proof** is one in $\varphi$, not in $x$. The paper writes
 # $\Phi'(x) = 2\varphi - 6\varphi^2 + 4\varphi^3$, which is $d\Phi/d\varphi$; by the chain rule
@@ -742,8 +746,8 @@ report.erratum(
     ),
     paper="q* increases with σ_b², hence σ_b² = 0 is best",
     ours=(
-        "True, because σ_b² = B(q) rises wherever it is not negative; but B is not monotone, so "
-        "this needs the proof given here."
+        "The conclusion is right, the reason is not: σ_b² = B(q) rises wherever it is not negative, "
+        "but B is not monotone, so this needs the proof given here."
     ),
     shown=falls and certificate.verify(),
     source="Appendix, last paragraph of the proof",

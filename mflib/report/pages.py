@@ -207,6 +207,11 @@ def verdict_block(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def sentences(*texts: str) -> str:
+    """Return texts one after the other, each ended by one full stop."""
+    return " ".join(f"{text.rstrip('. ')}." for text in texts if text)
+
+
 def table(header: Iterable[str], widths: Iterable[int], rows: Iterable[Iterable[str]]) -> str:
     """Return a list-table; its cells may hold any inline MyST, bars in formulas included."""
     lines = [
@@ -477,9 +482,10 @@ def errata(chapters: Iterable[Chapter]) -> str:
         "# Errata",
         "",
         "Places where a paper's text, as we have it, and a computation disagree. Each entry was "
-        "suspected first and then put to a computation in the chapter it links to; *paper erratum* "
-        "means the computation shows it, *not confirmed* that it does not. What a paper "
-        "concludes often stands all the same; the chapters say where.",
+        "suspected first and then put to a computation in the chapter it links to. The numbers "
+        "count through a whole paper; those missing here belong to chapters in preparation. "
+        "*Paper erratum* means the computation shows it, *not confirmed* that it does not. What a "
+        "paper concludes often stands all the same; the chapters say where.",
         "",
         "{.counts}",
         counts(found, claims.ERRATUM_VERDICTS),
@@ -497,7 +503,7 @@ def errata(chapters: Iterable[Chapter]) -> str:
                         f"`{r['id']}` {r['statement']}"
                         + (f" Printed: {show(r['paper'])}." if r["paper"] is not None else "")
                         + (f" ({r['source']})" if r["source"] else ""),
-                        show(r["ours"]) + (f". {r['note']}" if r["note"] else ""),
+                        sentences(show(r["ours"]), r["note"]),
                         f"{badge(r['verdict'])}, {link(r, titles)}",
                     )
                     for r in group

@@ -189,3 +189,8 @@ def test_staging_writes_what_changed_and_removes_what_went(tmp_path):
 
 def test_docstrings_of_the_reference_keep_their_marks():
     assert pages.escape("a*b in [0, 1] and `code*`") == r"a\*b in \[0, 1\] and `code*`"
+
+
+def test_texts_are_joined_with_single_stops():
+    assert pages.sentences("It holds.", "So there") == "It holds. So there."
+    assert pages.sentences("Alone", "") == "Alone."
