@@ -216,10 +216,16 @@ certificate = sigmoid.minimum_critical_sigma_w2(digits=digits)
 # %% tags=["hide-input"]
 
 
-def short(decimal: str, places: int = 12) -> str:
+def short(decimal: str, places: int = 12, tail: int = 0) -> str:
     """Cut a long decimal for display; the certificate holds all of it."""
     whole, _, part = decimal.partition(".")
-    return decimal if len(part) <= places else f"{whole}.{part[:places]}…"
+    end = part[len(part) - tail :]
+    return decimal if len(part) <= places + tail else f"{whole}.{part[:places]}…{end}"
+
+
+def both_ends(decimal: str) -> str:
+    """Keep the last decimals, where the two sides of a narrow bracket differ."""
+    return short(decimal, places=6, tail=4)
 
 
 # the lemma of this page that holds each of the certificate's
@@ -227,10 +233,10 @@ LEMMA = {"monotone": 1, "concave": 2, "spread": 3, "slope": 4, "crossing": 4}
 rows = ["| step | quantity | relation | on | lemmas |", "| --- | --- | --- | --- | --- |"]
 for claim in certificate.claims:
     for box in claim.boxes:
-        end = "∞)" if box.hi == "inf" else f"{short(box.hi)}]"
-        interval = f"[{short(box.lo)}, {end}" if box.lo != box.hi else f"{short(box.lo)}"
+        end = "∞)" if box.hi == "inf" else f"{both_ends(box.hi)}]"
+        interval = f"[{both_ends(box.lo)}, {end}" if box.lo != box.hi else both_ends(box.lo)
         rows.append(
-            f"| {claim.name} | {box.quantity} | {box.relation} {short(box.bound)} "
+            f"| {claim.name} | {box.quantity} | {box.relation} {both_ends(box.bound)} "
             f"| {interval} | {', '.join(str(LEMMA[name]) for name in claim.lemmas)} |"
         )
 Markdown("\n".join(rows))
@@ -479,8 +485,8 @@ largest_chi_below
 # ### Where the paper's numbers slip
 #
 # **Equation 27 and the final number.** At $q = 0$ the slope is $\varphi'(0) = \frac14$, so
-# $X(0) = \frac1{16}$ and the preliminary bound is $\sigma_w^2 = 16$; the paper prints
-# $\sigma_w = 16$. The last line prints $\sigma_w \approx 103.05$ where the *variance* is meant; and
+# $X(0) = \frac1{16}$ and by eq. 25 the preliminary bound is $\sigma_w^2 = 16$; eq. 27 loses the
+# square and prints $\sigma_w = 16$. The last line prints $\sigma_w \approx 103.05$ where the *variance* is meant; and
 # the variance is $103.0076$.
 
 # %%
@@ -713,7 +719,7 @@ report.claim(
 report.erratum(
     "mft-4",
     statement=(
-        "Eq. 27 prints σ_w = 16 where its left side gives 1/σ_w² = 1/16; "
+        "Eq. 27 writes 1/σ_w = 1/16, hence σ_w = 16, where eq. 25 has 1/σ_w²; "
         "the end of the proof prints σ_w ≈ 103.05."
     ),
     paper="σ_w = 16; σ_w ≈ 103.05",
