@@ -34,6 +34,12 @@ PROSE = """() => {
   return main.textContent;
 }"""
 
+#: Numbers of equations that the formula beside them runs into.
+FORMULAS_UNDER_THEIR_NUMBER = """() => [...document.querySelectorAll(".eqno")].filter(n => {
+  const formula = n.parentElement.querySelector("mjx-container").getBoundingClientRect();
+  return formula.right > n.getBoundingClientRect().left;
+}).map(n => n.textContent)"""
+
 
 class Visit:
     """One opening of a page, with everything the browser complained about."""
@@ -118,6 +124,7 @@ def test_page_fits_a_phone(chromium, site, name):
     try:
         page = Visit(context, site, name).page
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        assert page.evaluate(FORMULAS_UNDER_THEIR_NUMBER) == []
     finally:
         context.close()
 

@@ -12,11 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-
-# A machine shared with other work may take any time over one example.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 HERE = Path(__file__).resolve().parents[2]
 
