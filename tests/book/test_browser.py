@@ -74,6 +74,16 @@ class Visit:
             self.complaints.append(f"request to another host: {url}")
 
 
+def grave_findings(page):
+    """Return what axe-core calls serious or critical, one sentence each."""
+    found = Axe().run(page, options={"resultTypes": ["violations"]})
+    return [
+        f"{v['id']}: {v['help']}: {len(v['nodes'])} times, as in {v['nodes'][0]['html'][:160]}"
+        for v in found.response["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
 @pytest.fixture(params=["light", "dark"])
 def scheme(request):
     return request.param
@@ -109,13 +119,7 @@ def test_page_is_sound_and_accessible(context, site, name, scheme):
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     # Opened code fades in; half faded in, it has half the contrast.
     page.evaluate("Promise.allSettled(document.getAnimations().map(a => a.finished))")
-    found = Axe().run(page, options={"resultTypes": ["violations"]})
-    grave = [
-        f"{v['id']}: {v['help']}: {len(v['nodes'])} times, as in {v['nodes'][0]['html'][:160]}"
-        for v in found.response["violations"]
-        if v["impact"] in ("serious", "critical")
-    ]
-    assert grave == []
+    assert grave_findings(page) == []
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -125,6 +129,7 @@ def test_page_fits_a_phone(chromium, site, name):
         page = Visit(context, site, name).page
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
         assert page.evaluate(FORMULAS_UNDER_THEIR_NUMBER) == []
+        assert grave_findings(page) == []
     finally:
         context.close()
 
