@@ -298,11 +298,12 @@ report.claim(
 #
 # ```{math}
 # :label: eq-fc-xi
-# \xi_q^{-1} = -\log\Big(\chi_1 + \sigma_w^2\!\int\!\mathcal D z\,
-#     \varphi''(\sqrt{q^*}z)\,\varphi(\sqrt{q^*}z)\Big) = -\log \mathcal V'(q^*),
-# \qquad
-# \xi_c^{-1} = -\log \chi_c, \quad
+# \begin{aligned}
+# \xi_q^{-1} &= -\log\Big(\chi_1 + \sigma_w^2\!\int\!\mathcal D z\,
+#     \varphi''(\sqrt{q^*}z)\,\varphi(\sqrt{q^*}z)\Big) = -\log \mathcal V'(q^*), \\
+# \xi_c^{-1} &= -\log \chi_c, \qquad
 # \chi_c = \sigma_w^2\!\int\!\mathcal D z_1 \mathcal D z_2\,\varphi'(u_1^*)\,\varphi'(u_2^*).
+# \end{aligned}
 # ```
 #
 # In the ordered phase $c^*=1$ and $\chi_c=\chi_1$. On the critical line $\chi_c = 1$: the depth
