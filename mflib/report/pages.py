@@ -19,7 +19,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -427,85 +427,84 @@ def counts(found: Iterable[dict[str, Any]], kinds: Iterable[str]) -> str:
     return " ".join(f"{badge(kind)} {number[kind]}" for kind in kinds)
 
 
+def record_page(
+    title: str,
+    introduction: str,
+    found: Iterable[dict[str, Any]],
+    verdicts: Iterable[str],
+    columns: dict[str, int],
+    row: Callable[[dict[str, Any]], Iterable[str]],
+) -> str:
+    """Return a page of records: how many have each verdict, then a table for each paper.
+
+    ``columns``: heading → relative width; ``row``: a record's cells in that order.
+    """
+    found = list(found)
+    lines = [f"# {title}", "", introduction, "", "{.counts}", counts(found, verdicts), ""]
+    for heading, group in by_paper(found):
+        lines += [heading, "", table(columns, columns.values(), map(row, group))]
+    return "\n".join(lines)
+
+
+def of_kind(chapters: Iterable[Chapter], kind: str) -> list[dict[str, Any]]:
+    """Return all records of one kind, in the order of reading."""
+    return [r for c in chapters for r in c.records if r["kind"] == kind]
+
+
+def cited(record: dict[str, Any]) -> str:
+    """Return where the paper says it, in brackets; nothing where that is not recorded."""
+    return f" ({record['source']})" if record["source"] else ""
+
+
 def scorecard(chapters: Iterable[Chapter]) -> str:
     """Return the page that lists every checked claim with its verdict."""
-    found = [r for c in chapters for r in c.records if r["kind"] == "claim"]
-    lines = [
-        "# Scorecard",
-        "",
+
+    def row(r: dict[str, Any]) -> tuple[str, ...]:
+        tolerance = "" if r["tolerance"] is None else f" (tolerance ±{show(r['tolerance'])})"
+        return (
+            f"`{r['id']}` {r['statement']}{cited(r)}",
+            show(r["paper"]),
+            show(r["ours"]) + tolerance,
+            f"{badge(r['verdict'])}, {r['provenance']['scale']} scale: {link(r)}",
+        )
+
+    return record_page(
+        "Scorecard",
         "Every claim of the papers that this book has checked so far. A verdict is computed while "
         "the chapter runs, from the two numbers and their tolerance and from further conditions "
         "that the chapter names: *reproduced* if all of them hold, *partly* if some do, *not "
         "reproduced* if none does. *Scale* says what was run: *exact* is theory without sampling, "
         "*quick* a small live experiment, *paper* the settings of the paper.",
-        "",
-        "{.counts}",
-        counts(found, claims.CLAIM_VERDICTS),
-        "",
-    ]
-    for heading, group in by_paper(found):
-        lines += [
-            heading,
-            "",
-            table(
-                ("Claim", "Paper", "Here", "Verdict"),
-                (40, 14, 28, 18),
-                (
-                    (
-                        f"`{r['id']}` {r['statement']}"
-                        + (f" ({r['source']})" if r["source"] else ""),
-                        show(r["paper"]),
-                        show(r["ours"])
-                        + (
-                            ""
-                            if r["tolerance"] is None
-                            else f" (tolerance ±{show(r['tolerance'])})"
-                        ),
-                        f"{badge(r['verdict'])}, {r['provenance']['scale']} scale: " + link(r),
-                    )
-                    for r in group
-                ),
-            ),
-        ]
-    return "\n".join(lines)
+        of_kind(chapters, "claim"),
+        claims.CLAIM_VERDICTS,
+        {"Claim": 40, "Paper": 14, "Here": 28, "Verdict": 18},
+        row,
+    )
 
 
 def errata(chapters: Iterable[Chapter]) -> str:
     """Return the page that lists the papers' slips, each with the number that shows it."""
-    found = [r for c in chapters for r in c.records if r["kind"] == "erratum"]
-    lines = [
-        "# Errata",
-        "",
+
+    def row(r: dict[str, Any]) -> tuple[str, ...]:
+        printed = "" if r["paper"] is None else f" Printed: {show(r['paper'])}."
+        return (
+            f"`{r['id']}` {r['statement']}{printed}{cited(r)}",
+            sentences(show(r["ours"]), r["note"]),
+            f"{badge(r['verdict'])}, {link(r)}",
+        )
+
+    return record_page(
+        "Errata",
         "Places where a paper's text, as we have it, and a computation disagree. Each entry was "
         "suspected first and then put to a computation in the chapter it links to. The numbers "
         "count through a whole paper; those missing here belong to chapters in preparation. "
         "*Paper erratum* means the computation shows it, *not confirmed* that it does not. What a "
         "paper concludes often stands all the same; the chapters say where.",
-        "",
-        "{.counts}",
-        counts(found, claims.ERRATUM_VERDICTS),
-        "",
-    ]
-    for heading, group in by_paper(found):
-        lines += [
-            heading,
-            "",
-            table(
-                ("As printed", "What holds", "Verdict"),
-                (42, 40, 18),
-                (
-                    (
-                        f"`{r['id']}` {r['statement']}"
-                        + (f" Printed: {show(r['paper'])}." if r["paper"] is not None else "")
-                        + (f" ({r['source']})" if r["source"] else ""),
-                        sentences(show(r["ours"]), r["note"]),
-                        f"{badge(r['verdict'])}, {link(r)}",
-                    )
-                    for r in group
-                ),
-            ),
-        ]
-    return "\n".join(lines)
+        of_kind(chapters, "erratum"),
+        claims.ERRATUM_VERDICTS,
+        {"As printed": 42, "What holds": 40, "Verdict": 18},
+        row,
+    )
 
 
 # --- reference from docstrings ----------------------------------------------------------------
