@@ -420,14 +420,14 @@ report.claim(
 # carries a bias of order $1/N$ for each layer passed.
 
 # %% tags=["hide-input"]
-from mflib.experiment import networks
+from mflib.experiment import signals
 
 sample_depth = 30
 fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.3))
 summary_lines = []
 for k, s in enumerate(shown):
     settings = dict(sigma_w2=float(s), sigma_b2=sigma_b2, q_0=1.0, c_0=0.6, depth=sample_depth)
-    drawn = networks.sample_moments(
+    drawn = signals.sample_moments(
         activation, width=sample_width, n_networks=sample_networks, seed=seed, **settings
     )
     path = mean_field.trajectory(phi, float(s), sigma_b2, q_0=1.0, c_0=0.6, depth=sample_depth)
@@ -477,7 +477,7 @@ law = dict(sigma_w2=1.76, sigma_b2=0.05, q_0=1.0, c_0=0.9, depth=at_layer)
 limit = mean_field.trajectory("tanh", **law)
 bias, spread = np.empty((2, len(widths), 2))
 for n, mean_row, spread_row in zip(widths, bias, spread, strict=True):
-    drawn = networks.sample_moments(
+    drawn = signals.sample_moments(
         "tanh", width=int(n), n_networks=n_drawn, method="law", seed=seed, **law
     )
     last = np.stack([drawn.q[:, -1], drawn.c[:, -1]])
@@ -1243,6 +1243,8 @@ report.erratum(
 
 # %%
 import torch
+
+from mflib.experiment import networks
 
 measured_gain = {}
 mnist_like = np.random.default_rng(seed).standard_normal((1, 784))  # one input of MNIST's size

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mflib import paths
 from mflib.experiment import _checks
-from mflib.experiment.networks import nonlinearity
+from mflib.experiment.nonlinearities import nonlinearity
 
 OPTIONS = ("side", "resize", "seed", "n_train", "n_test", "n_features", "n_classes")
 _TEST_SHARE = 0.2

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mflib.experiment.initialise import derive_seed
-from mflib.experiment.networks import FullyConnected, nonlinearity
+from mflib.experiment.draws import derive_seed
+from mflib.experiment.networks import FullyConnected
+from mflib.experiment.nonlinearities import nonlinearity
 
 _EAGER_STEPS = 3  # cuBLAS and the allocator settle before a CUDA graph is captured
 _EVALUATION_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}

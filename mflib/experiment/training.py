@@ -16,8 +16,9 @@ import torch
 from tqdm import tqdm
 
 from mflib import sources
-from mflib.experiment import _checks, data, descent, initialise, networks
+from mflib.experiment import _checks, data, descent, draws
 from mflib.experiment._checks import number, require
+from mflib.experiment.nonlinearities import NONLINEARITIES
 from mflib.experiment.store import Store
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -92,10 +93,10 @@ class Grid:
         require(self.sigma_b2 >= 0, "sigma_b2", self.sigma_b2, "at least 0")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
         for name, choices in (
-            ("activation", tuple(networks.NONLINEARITIES)),
+            ("activation", tuple(NONLINEARITIES)),
             ("dataset", data.names()),
-            ("initialisation", initialise.SCHEMES),
-            ("fan", initialise.FANS),
+            ("initialisation", draws.SCHEMES),
+            ("fan", draws.FANS),
             ("dtype", tuple(DTYPES)),
             ("precision", PRECISIONS),
         ):

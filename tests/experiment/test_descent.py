@@ -8,7 +8,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mflib.experiment import data, descent
-from mflib.experiment.networks import NONLINEARITIES, FullyConnected
+from mflib.experiment.networks import FullyConnected
+from mflib.experiment.nonlinearities import NONLINEARITIES
 
 DOUBLE = torch.float64
 

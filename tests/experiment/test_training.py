@@ -275,7 +275,7 @@ def test_a_rehearsal_never_passes_for_the_real_run():
 
 def test_what_computes_the_numbers_is_in_the_code_version_and_the_rest_is_not():
     files = {path.name for path in sources.closure("mflib.experiment.descent")}
-    assert {"descent.py", "networks.py", "initialise.py"} <= files
+    assert {"descent.py", "networks.py", "draws.py"} <= files
     assert not {"store.py", "training.py", "boundary.py", "data.py"} & files
 
 
