@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mflib.experiment.draws import derive_seed
-from mflib.experiment.networks import FullyConnected
+from mflib.experiment.layers import Workspace
+from mflib.experiment.networks import ARCHITECTURES, Network
 from mflib.experiment.nonlinearities import nonlinearity
 
 _EAGER_STEPS = 3  # cuBLAS and the allocator settle before a CUDA graph is captured
@@ -73,11 +77,16 @@ class Descent:
     stored. A step writes into tensors made once, reads its batch through a counter on the
     device, and never waits for the device; on CUDA it is captured as a graph and replayed.
     A member that becomes NaN touches no other: no operation mixes members.
+
+    The way down needs y^l of every layer. Where all of them would take more than ``memory_limit``
+    bytes (``default_memory_limit`` unless given), only that of every ``segment``-th layer is
+    kept, about √depth of them, and each segment is computed again before δ goes down through it:
+    the memory of 2 √depth layers for the time of one more way up, with the same bits.
     """
 
     def __init__(
         self,
-        network: FullyConnected,
+        network: Network,
         x: Tensor,
         y: Tensor,
         *,
@@ -86,6 +95,7 @@ class Descent:
         batch_size: int,
         momentum: float = 0.0,
         steps_per_epoch: int | None = None,
+        memory_limit: int | None = None,
     ) -> None:
         longest = len(x) // batch_size
         self.steps_per_epoch = longest if steps_per_epoch is None else steps_per_epoch
@@ -105,7 +115,7 @@ class Descent:
         # One row of batches serves all members where their seeds agree.
         self.order_seeds = list(seeds) if len(set(seeds)) > 1 else [seeds[0]]
         e, rows, b = network.n_members, len(self.order_seeds), batch_size
-        width, n_classes = network.weights[-1].shape[1:]
+        n_classes = network.layers[-1].n_out
 
         def empty(*shape: int) -> Tensor:
             return torch.empty(*shape, dtype=x.dtype, device=x.device)
@@ -117,16 +127,30 @@ class Descent:
         self.cursor = torch.zeros(1, dtype=torch.int64, device=x.device)
         self.chosen = torch.empty(1, rows * b, dtype=torch.int64, device=x.device)
         self.batch_x, self.batch_t = empty(rows * b, x.shape[1]), empty(rows * b, n_classes)
-        self.inputs = self.batch_x.view(rows, b, -1).expand(e, b, -1)
-        self.answers = self.batch_t.view(rows, b, -1).expand(e, b, -1)
-        self.z = [empty(e, b, width) for _ in range(network.depth)]
-        self.y = self.z if self.phi.from_output else [empty(e, b, width) for _ in self.z]
-        self.out, self.top = empty(e, b, n_classes), empty(e, b, n_classes)
-        self.back = (empty(e, b, width), empty(e, b, width))
-        self.ones = torch.ones(1, 1, b, dtype=x.dtype, device=x.device).expand(e, 1, b)
-        self.velocity = (
-            [torch.zeros_like(p) for p in (*network.weights, *network.biases)] if momentum else []
+        self.columns = empty(rows, x.shape[1], b)
+        self.inputs = self.columns.expand(e, -1, -1)
+        self.answers = self.batch_t.view(rows, b, -1).mT.expand(e, -1, -1)
+        self.segment = _segment(
+            network,
+            x.element_size() * e * b,
+            default_memory_limit(x.device) if memory_limit is None else memory_limit,
         )
+        slots = {
+            name: empty(e, name[-1], b)
+            for name in dict.fromkeys(itertools.chain(*_slots(network, self.segment)))
+        }
+        self.y, self.z = (
+            [slots[name] for name in names] for names in _slots(network, self.segment)
+        )
+        self.activation_bytes = sum(t.numel() * t.element_size() for t in slots.values())
+        self.out, self.top = empty(e, n_classes, b), empty(e, n_classes, b)
+        self.work = Workspace(x)
+        most = max(layer.n_out // layer.channels_out for layer in network.layers) * b
+        self.ones = torch.ones(1, 1, 1, dtype=x.dtype, device=x.device).expand(e, most, 1)
+        parameters = (*network.weights, *network.biases)
+        self.velocity: list[Tensor | None] = [
+            torch.zeros_like(p) if momentum else None for p in parameters
+        ]
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def advance(self, steps: int, *, stop: Callable[[], bool] = lambda: False) -> None:
@@ -163,53 +187,111 @@ class Descent:
         torch.index_select(self.order, 0, self.cursor, out=self.chosen)
         torch.index_select(self.x, 0, self.chosen[0], out=self.batch_x)
         torch.index_select(self.targets, 0, self.chosen[0], out=self.batch_t)
-        self._forward()
+        rows = self.columns.shape[0]
+        self.columns.copy_(self.batch_x.view(rows, -1, self.batch_x.shape[1]).mT)
+        self._forward(0, self.network.depth)
+        self._up(self.network.depth, self.out)
         self._backward()
         self.cursor.add_(1)
 
-    def _forward(self) -> None:
-        weights, biases = self.network.weights, self.network.biases
-        below = self.inputs
-        for weight, bias, z, y in zip(weights, biases, self.z, self.y, strict=False):
-            torch.baddbmm(bias, below, weight, out=z)
-            self.phi.apply(z, y)
-            below = y
-        torch.baddbmm(biases[-1], below, weights[-1], out=self.out)
+    def _below(self, layer: int) -> Tensor:
+        return self.y[layer - 1] if layer else self.inputs
+
+    def _up(self, layer: int, out: Tensor) -> None:
+        weight, bias = self.network.weights[layer], self.network.biases[layer]
+        self.network.layers[layer].up(weight, bias, self._below(layer), out, self.work)
+
+    def _forward(self, start: int, stop: int) -> None:
+        for layer in range(start, stop):
+            self._up(layer, self.z[layer])
+            self.phi.apply(self.z[layer], self.y[layer])
 
     def _backward(self) -> None:
-        """Propagate δ = η ∂L/∂z down, updating every layer after δ has passed through it."""
-        weights = self.network.weights
-        torch.softmax(self.out, dim=-1, out=self.top)
+        """Propagate δ = η ∂L/∂z down, updating every layer after δ has passed through it.
+
+        A segment is computed again from the kept y below it when δ reaches its top; none of its
+        weights has moved by then, so the numbers are those of the way up.
+        """
+        saved = self.y if self.phi.from_output else self.z
+        torch.softmax(self.out, dim=1, out=self.top)
         delta = self.top.sub_(self.answers).mul_(self.scale)
-        for layer in range(len(weights) - 1, -1, -1):
-            if layer == 0:
-                self._update(0, self.inputs, delta)
-                return
-            passed = self.back[layer % 2]
-            torch.bmm(delta, weights[layer].transpose(1, 2), out=passed)
-            self._update(layer, self.y[layer - 1], delta)
-            saved = self.y if self.phi.from_output else self.z
+        for layer in range(self.network.depth, 0, -1):
+            e, n_in, b = self.y[layer - 1].shape
+            passed = self.work(f"delta {layer % 2}", e, n_in, b)
+            self._down(layer, delta, passed)
+            if layer < self.network.depth and layer % self.segment == 0:
+                # The top y of a segment is the kept one; only its z may be missing.
+                self._forward(layer - self.segment, layer - self.phi.from_output)
             self.phi.chain(passed, saved[layer - 1], passed)
             delta = passed
+        self._down(0, delta, None)
 
-    def _update(self, layer: int, below: Tensor, delta: Tensor) -> None:
-        weight, bias = self.network.weights[layer], self.network.biases[layer]
-        if not self.momentum:
-            weight.baddbmm_(below.transpose(1, 2), delta, alpha=-1)
-            bias.baddbmm_(self.ones, delta, alpha=-1)
-            return
-        v_weight, v_bias = self.velocity[layer], self.velocity[len(self.network.weights) + layer]
-        weight.sub_(v_weight.baddbmm_(below.transpose(1, 2), delta, beta=self.momentum))
-        bias.sub_(v_bias.baddbmm_(self.ones, delta, beta=self.momentum))
+    def _down(self, layer: int, delta: Tensor, passed: Tensor | None) -> None:
+        network, velocity = self.network, self.velocity
+        network.layers[layer].down(
+            network.weights[layer],
+            velocity[layer],
+            self._below(layer),
+            delta,
+            passed,
+            self._descend,
+            self.work,
+        )
+        bias, speed = network.biases[layer], velocity[len(network.layers) + layer]
+        by_channel = delta.view(delta.shape[0], bias.shape[2], -1)
+        self._descend(
+            bias.mT,
+            None if speed is None else speed.mT,
+            by_channel,
+            self.ones[:, : by_channel.shape[2]],
+        )
+
+    def _descend(self, parameter: Tensor, velocity: Tensor | None, a: Tensor, b: Tensor) -> None:
+        if velocity is None:
+            parameter.baddbmm_(a, b, alpha=-1)
+        else:
+            parameter.sub_(velocity.baddbmm_(a, b, beta=self.momentum))
+
+
+def default_memory_limit(device: torch.device) -> int:
+    """Return the bytes that stored activations may take: half of what a GPU has free, or 1 GiB."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 2
+    return 2**30
+
+
+def _slots(network: Network, segment: int) -> tuple[list[tuple], list[tuple]]:
+    """Name the tensors that hold y^l and z^l; layers with one name share a tensor in turn.
+
+    Kept to the end is the last y of every segment but the last. Any other lives until the next
+    segment writes to the same place of it. Where φ′ follows from y, z is written where y is.
+    """
+    sizes = [layer.n_out for layer in network.layers[:-1]]
+    kept = range(segment - 1, network.depth - 1, segment)
+    y = [
+        ("y", layer if layer in kept else None, layer % segment, n) for layer, n in enumerate(sizes)
+    ]
+    if nonlinearity(network.activation).from_output:
+        return y, y
+    return y, [("z", None, layer % segment, n) for layer, n in enumerate(sizes)]
+
+
+def _segment(network: Network, sample_bytes: int, limit: int) -> int:
+    """Return how many layers make a segment: all, or about √depth where that takes too much."""
+    for length in (max(network.depth, 1), max(math.isqrt(network.depth), 1)):
+        names = set(itertools.chain(*_slots(network, length)))
+        if sample_bytes * sum(name[-1] for name in names) <= limit:
+            break
+    return length
 
 
 def evaluate(
-    network: FullyConnected, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
+    network: Network, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
 ) -> Evaluation:
     """Score every member on (x, y) of the training and of the test part, in one transfer."""
     finite = torch.ones(network.n_members, dtype=torch.bool, device=network.weights[0].device)
     for parameter in (*network.weights, *network.biases):
-        finite &= parameter.isfinite().all(-1).all(-1)
+        finite &= parameter.isfinite().flatten(1).all(-1)
     scores = []
     with torch.no_grad():
         for x, y in (train, test):
@@ -220,31 +302,20 @@ def evaluate(
     return Evaluation(table[0], table[1], table[2], table[3], table[4] > 0)
 
 
-def _score(network: FullyConnected, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _score(network: Network, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean NLL and the share correct, each (E,) float64."""
-    phi = nonlinearity(network.activation)
-    e, width = network.n_members, network.weights[-1].shape[1]
-    chunk = max(1, _EVALUATION_BYTES[x.device.type] // (x.element_size() * e * width))
-    chunk = min(chunk, len(x))
-    buffers = [torch.empty(e, chunk, width, dtype=x.dtype, device=x.device) for _ in range(2)]
+    e = network.n_members
+    largest = max(layer.n_out + layer.scratch() for layer in network.layers)
+    chunk = max(1, _EVALUATION_BYTES[x.device.type] // (x.element_size() * e * largest))
+    work = Workspace(x)
     loss = torch.zeros(e, dtype=torch.float64, device=x.device)
     right = torch.zeros(e, dtype=torch.float64, device=x.device)
     for start in range(0, len(x), chunk):
         labels = y[start : start + chunk]
-        n = len(labels)
-        below = x[start : start + n].expand(e, n, -1)
-        for layer, (weight, bias) in enumerate(
-            zip(network.weights[:-1], network.biases[:-1], strict=True)
-        ):
-            # A partial last chunk gets tensors of its own: out= wants contiguous ones.
-            z = buffers[layer % 2] if n == chunk else torch.empty_like(buffers[0][:, :n])
-            torch.baddbmm(bias, below, weight, out=z)
-            phi.apply(z, z)
-            below = z
-        logits = torch.baddbmm(network.biases[-1], below, network.weights[-1])
-        chosen = torch.log_softmax(logits, -1).gather(2, labels.view(1, n, 1).expand(e, n, 1))
+        logits = network.outputs(x[start : start + chunk], work)
+        chosen = torch.log_softmax(logits, 1).gather(1, labels.expand(e, 1, -1))
         loss -= chosen.sum((1, 2), dtype=torch.float64)
-        right += (logits.argmax(-1) == labels).sum(1)
+        right += (logits.argmax(1) == labels).sum(1)
     return loss / len(x), right / len(x)
 
 
@@ -252,47 +323,47 @@ def train_members(
     part: tuple[Tensor, Tensor],
     test: tuple[Tensor, Tensor],
     *,
+    architecture: str,
+    options: Mapping[str, Any],
+    depth: int,
     n_classes: int,
     activation: str,
     sigma_w2: Sequence[float],
+    sigma_b2: float | Sequence[float],
     learning_rates: Sequence[float],
     seeds: Sequence[int],
-    sigma_b2: float,
-    width: int,
-    depth: int,
     batch_size: int,
     momentum: float,
     steps_per_epoch: int | None,
     initialisation: str,
-    fan: str,
     evaluation_samples: int | None,
     at: Sequence[int],
+    memory_limit: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Evaluation]:
     """Draw, train and score one ensemble of one depth; member k has the k-th of each sequence.
 
+    ``options`` are the further arguments of the architecture's ``draw``: its sizes.
     A member's weights come from (its seed, depth, its σ_w²), so it is the same network in any
     ensemble, and networks at different points are independent. ``at`` lists the numbers of
     steps after which to score, ascending. ``evaluation_samples`` scores on the first so many
     samples of each part. Raises Stopped once ``stop()`` is true.
     """
     x, y = part
-    network = FullyConnected.draw(
+    network = ARCHITECTURES[architecture].draw(
         activation,
         sigma_w2=sigma_w2,
         sigma_b2=sigma_b2,
-        width=width,
         depth=depth,
-        n_in=x.shape[1],
         n_out=n_classes,
         seeds=[
             derive_seed(seed, "network", depth, float(w2))
             for seed, w2 in zip(seeds, sigma_w2, strict=True)
         ],
         initialisation=initialisation,
-        fan=fan,
         dtype=x.dtype,
         device=x.device,
+        **options,
     )
     n = evaluation_samples
     scored = [(features[:n], labels[:n]) for features, labels in (part, test)]
@@ -305,6 +376,7 @@ def train_members(
         batch_size=batch_size,
         momentum=momentum,
         steps_per_epoch=steps_per_epoch,
+        memory_limit=memory_limit,
     )
     evaluations = []
     for step in at:

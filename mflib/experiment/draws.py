@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 SCHEMES = ("gaussian", "orthogonal")
+KERNEL_SCHEMES = (*SCHEMES, "delta-orthogonal")
 FANS = ("in", "out")
 
 
@@ -90,6 +91,57 @@ def draw_weights(
         weights = unit * haar_orthogonal(n_in, n_out, members, dtype=dtype)
     scale = (sigma_w2 / (n_in if fan == "in" else n_out)).sqrt()
     return weights.mul_(scale.to(weights).view(-1, 1, 1))
+
+
+def check_kernel(channels_in: int, channels_out: int, kernel: int, scheme: str) -> None:
+    """Raise ValueError unless ``draw_kernels`` can draw such kernels."""
+    if scheme not in KERNEL_SCHEMES:
+        raise ValueError(f"initialisation {scheme!r} is not one of {', '.join(KERNEL_SCHEMES)}")
+    if kernel < 1 or kernel % 2 == 0:
+        raise ValueError(f"kernel={kernel} must be odd and positive: an even one has no centre")
+    if scheme == "delta-orthogonal" and channels_out < channels_in:
+        raise ValueError(
+            f"a delta-orthogonal kernel from {channels_in} to {channels_out} channels cannot keep "
+            f"norms: give at least {channels_in} channels, or another initialisation"
+        )
+
+
+def draw_kernels(
+    channels_in: int,
+    channels_out: int,
+    kernel: int,
+    sigma_w2: Tensor,
+    members: Sequence[torch.Generator],
+    *,
+    scheme: str = "delta-orthogonal",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Draw square convolution kernels, (E, channels_out, channels_in, kernel, kernel).
+
+    - ``delta-orthogonal``: the centre tap is σ_w times a Haar matrix with orthonormal columns,
+      all others are 0: W_β = σ_w δ_{β0} H, Hᵀ H = 1. The convolution multiplies every norm by
+      σ_w exactly, at every position; so ``channels_out`` must not be below ``channels_in``.
+      From C to a larger C′ it is the norm that is kept, so the mean square falls by C/C′.
+    - ``gaussian``: all entries independent, of variance σ_w²/(kernel² channels_in).
+    - ``orthogonal``: the kernel read as a (kernel² channels_in) × channels_out matrix is Haar
+      semi-orthogonal, scaled to entries of that same variance. This is common practice; the
+      convolution with it is no isometry, because neighbouring patches overlap.
+
+    ``sigma_w2``: (E,), ≥ 0. Raises ValueError for an unknown scheme, an even kernel, which has no
+    centre, and a delta-orthogonal kernel from more channels to fewer.
+
+    Source: Xiao et al. 2018, algorithm 1; the paper, §3.3.
+    """
+    check_kernel(channels_in, channels_out, kernel, scheme)
+    if scheme != "delta-orthogonal":
+        rows = kernel**2 * channels_in
+        flat = draw_weights(rows, channels_out, sigma_w2, members, scheme=scheme, dtype=dtype)
+        return flat.mT.reshape(len(members), channels_out, channels_in, kernel, kernel)
+    shape = (len(members), channels_out, channels_in, kernel, kernel)
+    kernels = torch.zeros(shape, dtype=dtype, device=members[0].device)
+    centre = haar_orthogonal(channels_out, channels_in, members, dtype=dtype)
+    kernels[..., kernel // 2, kernel // 2] = centre * sigma_w2.sqrt().to(centre).view(-1, 1, 1)
+    return kernels
 
 
 def draw_biases(

@@ -1,20 +1,145 @@
-"""Fully connected networks with a leading ensemble dimension."""
+"""Networks of the papers with a leading ensemble dimension: dense, convolutional, alternating."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from mflib.experiment import _checks, draws
+from mflib.experiment.layers import Convolution, Dense, Layer, PooledDense, Workspace
 from mflib.experiment.nonlinearities import MODULES, nonlinearity
+
+READOUTS = ("pool", "flatten")
 
 
 @dataclasses.dataclass
-class FullyConnected:
+class Network:
+    """An ensemble of E networks: affine maps with φ between them, as one batched computation.
+
+    z^{l+1} = W^{l+1} y^l + b^{l+1},  y^l = φ(z^l), and a linear readout after the last φ.
+    ``weights[l]``: (E, *layers[l].weight_shape), ``biases[l]``: (E, 1, channels), l = 0 … depth.
+    Inputs are flat, images in the order (C, H, W).
+    """
+
+    activation: str
+    weights: list[Tensor]
+    biases: list[Tensor]
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def _draw(
+        cls,
+        activation: str,
+        layers: Sequence[Layer],
+        *,
+        sigma_w2: Sequence[float],
+        sigma_b2: float | Sequence[float],
+        seeds: Sequence[int],
+        initialisation: str,
+        fan: str,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> Self:
+        phi = nonlinearity(activation)
+        w2 = _variances("sigma_w2", sigma_w2, len(seeds)).to(device)
+        b2 = _variances("sigma_b2", sigma_b2, len(seeds)).to(device)
+        members = draws.generators(seeds, device=device)
+        dense = "orthogonal" if initialisation == "delta-orthogonal" else initialisation
+        weights, biases = [], []
+        for layer in layers:
+            if isinstance(layer, Convolution):
+                weight = draws.draw_kernels(
+                    layer.channels_in, layer.channels_out, layer.kernel, w2, members,
+                    scheme=initialisation, dtype=dtype,
+                )  # fmt: skip
+            else:
+                m, n = layer.weight_shape
+                weight = draws.draw_weights(m, n, w2, members, scheme=dense, fan=fan, dtype=dtype)
+            weights.append(layer.lay_out(weight))
+            biases.append(draws.draw_biases(layer.channels_out, b2, members, dtype=dtype))
+        return cls(phi.name, weights, biases, tuple(layers))
+
+    @property
+    def n_members(self) -> int:
+        """Number of networks E."""
+        return self.weights[0].shape[0]
+
+    @property
+    def depth(self) -> int:
+        """Number of hidden layers: affine maps followed by φ."""
+        return len(self.layers) - 1
+
+    def pre_activations(self, x: Tensor) -> list[Tensor]:
+        """Return z^1 … z^depth and the logits; x: (n, d) or (E, n, d).
+
+        Each is (E, n, n_out), that of a convolution (E, n, C, H, W).
+        """
+        phi, work = nonlinearity(self.activation), Workspace(x)
+        y = self._inputs(x)
+        out: list[Tensor] = []
+        for layer, weight, bias in self._affine():
+            z = y.new_empty(self.n_members, layer.n_out, y.shape[2])
+            layer.up(weight, bias, y, z, work)
+            y = phi(z)
+            out.append(z.mT if layer.image_out is None else z.mT.unflatten(2, layer.image_out))
+        return out
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits (E, n, n_classes) for inputs x (n, d) or (E, n, d)."""
+        return self.outputs(x, Workspace(x)).mT
+
+    def outputs(self, x: Tensor, work: Workspace) -> Tensor:
+        """Return logits (E, n_classes, n), keeping no layer; they lie in ``work``."""
+        phi = nonlinearity(self.activation)
+        y = self._inputs(x)
+        for depth, (layer, weight, bias) in enumerate(self._affine()):
+            z = work(f"state {depth % 2}", self.n_members, layer.n_out, y.shape[2])
+            layer.up(weight, bias, y, z, work)
+            if depth < self.depth:
+                phi.apply(z, z)
+            y = z
+        return y
+
+    def member(self, k: int) -> Self:
+        """Return a copy of member k as an ensemble of one."""
+        return dataclasses.replace(
+            self,
+            weights=[w[k : k + 1].clone() for w in self.weights],
+            biases=[b[k : k + 1].clone() for b in self.biases],
+        )
+
+    def module(self, k: int) -> nn.Sequential:
+        """Return member k as a plain ``torch.nn.Sequential`` with its own parameters.
+
+        It takes the same flat inputs, (n, d).
+        """
+        phi = nonlinearity(self.activation)
+        modules: list[nn.Module] = []
+        image: tuple[int, int, int] | None = None
+        for layer, weight, bias in self._affine():
+            if image is None and layer.image_in is not None:
+                modules.append(nn.Unflatten(1, layer.image_in))
+            elif image is not None and layer.image_in is None:
+                modules.append(nn.Flatten())
+            modules += [*layer.modules(weight[k].detach(), bias[k].detach()), MODULES[phi.name]()]
+            image = layer.image_out
+        return nn.Sequential(*modules[:-1])
+
+    def _affine(self) -> Iterable[tuple[Layer, Tensor, Tensor]]:
+        return zip(self.layers, self.weights, self.biases, strict=True)
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        """Return x with the samples last, (E, d, n); inputs that all share are not copied."""
+        return x.mT.expand(self.n_members, x.shape[-1], x.shape[-2])
+
+
+@dataclasses.dataclass
+class FullyConnected(Network):
     """An ensemble of E fully connected networks, evaluated as one batched computation.
 
     z¹ = y⁰ W¹ + b¹,  y^l = φ(z^l),  z^{l+1} = y^l W^{l+1} + b^{l+1}  (paper eq. 1, rows as
@@ -24,10 +149,6 @@ class FullyConnected:
 
     ``weights[l]``: (E, n_in, n_out), ``biases[l]``: (E, 1, n_out), l = 0 … depth.
     """
-
-    activation: str
-    weights: list[Tensor]
-    biases: list[Tensor]
 
     @classmethod
     def draw(
@@ -45,7 +166,7 @@ class FullyConnected:
         fan: str = "in",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-    ) -> FullyConnected:
+    ) -> Self:
         """Draw member k with ``sigma_w2[k]``, ``sigma_b2[k]`` from the generator ``seeds[k]``.
 
         ``fan="in"`` is the definition of the paper. ``fan="out"`` divides σ_w² by the layer's
@@ -55,7 +176,6 @@ class FullyConnected:
         Raises ValueError for no member or different numbers of them, a negative or infinite
         variance, a width below 1, a depth below 0, and an unknown name.
         """
-        phi = nonlinearity(activation)
         for name, size, least in (
             ("width", width, 1),
             ("depth", depth, 0),
@@ -63,60 +183,171 @@ class FullyConnected:
             ("n_out", n_out, 1),
         ):
             _checks.count(name, size, least)
-        w2 = _variances("sigma_w2", sigma_w2, len(seeds)).to(device)
-        b2 = _variances("sigma_b2", sigma_b2, len(seeds)).to(device)
-        members = draws.generators(seeds, device=device)
         sizes = [n_in, *[width] * depth, n_out]
-        weights, biases = [], []
-        for m, n in itertools.pairwise(sizes):
-            weights.append(
-                draws.draw_weights(m, n, w2, members, scheme=initialisation, fan=fan, dtype=dtype)
-            )
-            biases.append(draws.draw_biases(n, b2, members, dtype=dtype))
-        return cls(phi.name, weights, biases)
-
-    @property
-    def n_members(self) -> int:
-        """Number of networks E."""
-        return self.weights[0].shape[0]
-
-    @property
-    def depth(self) -> int:
-        """Number of hidden layers."""
-        return len(self.weights) - 1
-
-    def pre_activations(self, x: Tensor) -> list[Tensor]:
-        """Return z^1 … z^depth and the logits, each (E, n, n_out); x: (n, d) or (E, n, d)."""
-        phi = nonlinearity(self.activation)
-        y = x.expand(self.n_members, *x.shape[-2:])
-        out: list[Tensor] = []
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            z = torch.baddbmm(bias, phi(out[-1]) if out else y, weight)
-            out.append(z)
-        return out
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Return logits (E, n, n_classes) for inputs x (n, d) or (E, n, d)."""
-        return self.pre_activations(x)[-1]
-
-    def member(self, k: int) -> FullyConnected:
-        """Return a copy of member k as an ensemble of one."""
-        return FullyConnected(
-            self.activation,
-            [w[k : k + 1].clone() for w in self.weights],
-            [b[k : k + 1].clone() for b in self.biases],
+        return cls._draw(
+            activation,
+            [Dense(m, n) for m, n in itertools.pairwise(sizes)],
+            sigma_w2=sigma_w2,
+            sigma_b2=sigma_b2,
+            seeds=seeds,
+            initialisation=initialisation,
+            fan=fan,
+            dtype=dtype,
+            device=device,
         )
 
-    def module(self, k: int) -> nn.Sequential:
-        """Return member k as a plain ``torch.nn.Sequential`` with its own parameters."""
-        phi = nonlinearity(self.activation)
-        layers: list[nn.Module] = []
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            linear = nn.Linear(weight.shape[1], weight.shape[2], device=weight.device)
-            linear.weight = nn.Parameter(weight[k].T.clone().contiguous())
-            linear.bias = nn.Parameter(bias[k, 0].clone())
-            layers += [linear, MODULES[phi.name]()]
-        return nn.Sequential(*layers[:-1])
+
+@dataclasses.dataclass
+class OnImages(Network):
+    """What the two kinds of convolutional networks share: their front, readout and draw."""
+
+    @classmethod
+    def draw(
+        cls,
+        activation: str,
+        *,
+        sigma_w2: Sequence[float],
+        sigma_b2: float | Sequence[float],
+        channels: int,
+        depth: int,
+        image_shape: Sequence[int],
+        n_out: int,
+        seeds: Sequence[int],
+        kernel: int = 3,
+        stride2: int = 2,
+        initialisation: str = "delta-orthogonal",
+        readout: str = "pool",
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Draw member k with ``sigma_w2[k]``, ``sigma_b2[k]`` from the generator ``seeds[k]``.
+
+        ``image_shape``: (channels, height, width) of the inputs. ``depth`` counts all hidden
+        layers, the stem and the ``stride2`` convolutions of stride 2 included. ``kernel`` is the
+        side of every kernel, odd. ``readout``: "pool" averages over the positions before the
+        linear map to the ``n_out`` logits, "flatten" maps from every position.
+        ``initialisation``: see ``draws.draw_kernels``; dense maps beside (delta-)orthogonal
+        kernels, the readout included, are orthogonal, and semi-orthogonal where sizes differ.
+
+        Raises ValueError for no member or different numbers of them, a negative or infinite
+        variance, sizes below 1, a depth that the front exceeds, an even kernel or one that wraps
+        around the image more than once, delta-orthogonal kernels with fewer channels than the
+        image has, and an unknown name.
+        """
+        layers = cls.chain(
+            channels=channels,
+            depth=depth,
+            image_shape=image_shape,
+            n_out=n_out,
+            kernel=kernel,
+            stride2=stride2,
+            initialisation=initialisation,
+            readout=readout,
+        )
+        return cls._draw(
+            activation,
+            layers,
+            sigma_w2=sigma_w2,
+            sigma_b2=sigma_b2,
+            seeds=seeds,
+            initialisation=initialisation,
+            fan="in",
+            dtype=dtype,
+            device=device,
+        )
+
+    @classmethod
+    def chain(
+        cls,
+        *,
+        channels: int,
+        depth: int,
+        image_shape: Sequence[int],
+        n_out: int,
+        kernel: int = 3,
+        stride2: int = 2,
+        initialisation: str = "delta-orthogonal",
+        readout: str = "pool",
+    ) -> list[Layer]:
+        """Return the layers of such a network, drawing nothing; raises what ``draw`` raises."""
+        for name, size, least in (
+            ("channels", channels, 1),
+            ("n_out", n_out, 1),
+            ("kernel", kernel, 1),
+            ("stride2", stride2, 0),
+        ):
+            _checks.count(name, size, least)
+        check_depth(depth, stride2)
+        _checks.require(readout in READOUTS, "readout", readout, f"one of {', '.join(READOUTS)}")
+        if len(image_shape) != 3:
+            raise ValueError(
+                f"image_shape={tuple(image_shape)} must be (channels, height, width): a "
+                "convolution needs images"
+            )
+        c, h, w = (_checks.count("image_shape", size, 1) for size in image_shape)
+        draws.check_kernel(c, channels, kernel, initialisation)
+        front = []
+        for stride in [1] + [2] * stride2:
+            front.append(_convolution((c, h, w), channels, kernel, stride))
+            c, h, w = front[-1].image_out
+        tower = cls._tower((c, h, w), kernel, depth - len(front))
+        top = PooledDense((c, h, w), n_out) if readout == "pool" else Dense(c * h * w, n_out)
+        return [*front, *tower, top]
+
+    @classmethod
+    def _tower(cls, shape: tuple[int, int, int], kernel: int, depth: int) -> list[Layer]:
+        raise NotImplementedError
+
+
+@dataclasses.dataclass
+class Convolutional(OnImages):
+    """An ensemble of the paper's convolutional networks (§4.1), on circular boundaries.
+
+    A convolution to ``channels`` (the stem), ``stride2`` of them with stride 2, then stride 1
+    up to ``depth`` convolutions in all, φ after each; then the readout. A stride-2 convolution
+    with a delta kernel reads every second position of every second row.
+    """
+
+    @classmethod
+    def _tower(cls, shape: tuple[int, int, int], kernel: int, depth: int) -> list[Layer]:
+        return [_convolution(shape, shape[0], kernel, 1)] * depth
+
+
+@dataclasses.dataclass
+class Alternating(OnImages):
+    """An ensemble of networks that alternate dense and convolutional layers (paper §1).
+
+    The front is that of ``Convolutional``. After it come by turns a dense map over the whole
+    feature map, C·H·W to C·H·W features read as channels and positions again, and a convolution
+    of stride 1, up to ``depth`` hidden layers in all; then the readout.
+    """
+
+    @classmethod
+    def _tower(cls, shape: tuple[int, int, int], kernel: int, depth: int) -> list[Layer]:
+        features = shape[0] * shape[1] * shape[2]
+        pair = (Dense(features, features), _convolution(shape, shape[0], kernel, 1))
+        return [pair[k % 2] for k in range(depth)]
+
+
+def check_depth(depth: int, stride2: int) -> None:
+    """Raise ValueError unless the depth holds the stem and the convolutions of stride 2."""
+    _checks.count("depth", depth, 1)
+    if depth < 1 + stride2:
+        raise ValueError(
+            f"depth={depth} must be at least {1 + stride2}: it counts the first convolution and "
+            f"the stride2={stride2} of stride 2"
+        )
+
+
+def _convolution(
+    shape: tuple[int, int, int], channels: int, kernel: int, stride: int
+) -> Convolution:
+    if kernel // 2 > min(shape[1:]):
+        raise ValueError(
+            f"kernel={kernel} wraps around a feature map of {shape[1]} x {shape[2]} positions "
+            f"more than once: give at most {2 * min(shape[1:]) + 1}, or a smaller stride2"
+        )
+    return Convolution(shape[0], channels, (shape[1], shape[2]), kernel, stride)
 
 
 def _variances(name: str, values: float | Sequence[float], n_members: int) -> Tensor:
@@ -128,3 +359,10 @@ def _variances(name: str, values: float | Sequence[float], n_members: int) -> Te
             "and at least one member"
         )
     return torch.tensor([_checks.variance(name, value) for value in given], dtype=torch.float64)
+
+
+ARCHITECTURES: dict[str, type[FullyConnected] | type[Convolutional] | type[Alternating]] = {
+    "fully-connected": FullyConnected,
+    "convolutional": Convolutional,
+    "alternating": Alternating,
+}

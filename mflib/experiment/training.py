@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from mflib import sources
-from mflib.experiment import _checks, data, descent, draws
+from mflib.experiment import _checks, data, descent, draws, networks
 from mflib.experiment._checks import number, require
 from mflib.experiment.nonlinearities import NONLINEARITIES
 from mflib.experiment.store import Store
@@ -34,7 +34,11 @@ class Grid:
     The defaults are the paper's (§4.1, one epoch on MNIST). ``steps`` counts SGD steps in all;
     a new permutation of the training set starts every ``steps_per_epoch`` (all full batches
     unless given; the paper's epoch is 180). ``depths`` counts hidden layers. Weights have
-    variance σ_w²/N_in, biases ``sigma_b2``. ``input_range`` is the paper's for the activation
+    variance σ_w²/N_in, biases ``sigma_b2``: one number for every σ_w², or one for each, in
+    their order. ``architecture`` is "fully-connected" (of ``width``), "convolutional" or
+    "alternating" (both of ``channels``, ``stride2`` and ``readout``, see
+    ``networks.Convolutional``; their ``initialisation`` may be "delta-orthogonal" too, and
+    ``depths`` counts their first convolutions). ``input_range`` is the paper's for the activation
     unless given. ``dataset_options`` are further arguments of ``data.load``. ``precision`` is
     that of float32 matrix products where the device has a choice: "tf32" or "ieee".
     ``evaluation_samples`` scores on the first so many samples of each part instead of all.
@@ -49,8 +53,12 @@ class Grid:
     depths: tuple[int, ...]
     seeds: tuple[int, ...] = (0,)
     activation: str = "tanh"
-    sigma_b2: float = 0.05
+    sigma_b2: float | tuple[float, ...] = 0.05
+    architecture: str = "fully-connected"
     width: int = 300
+    channels: int = 256
+    stride2: int = 2
+    readout: str = "pool"
     dataset: str = "mnist"
     dataset_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     input_range: tuple[float, float] | None = None
@@ -76,12 +84,14 @@ class Grid:
         _set(self, "dataset_options", dict(options))
         for option in self.dataset_options:
             require(option in data.OPTIONS, "dataset_options", option, f"of {data.OPTIONS}")
-        for name in ("sigma_b2", "momentum"):
-            _set(self, name, number(name, getattr(self, name), float))
-        for name in ("width", "batch_size", "steps", "steps_per_epoch", "evaluation_samples"):
-            value = getattr(self, name)
-            if value is not None or name in ("width", "batch_size", "steps"):
-                _set(self, name, _checks.count(name, value, 1))
+        _set(self, "sigma_b2", _bias_variances(self.sigma_b2, len(self.sigma_w2)))
+        _set(self, "momentum", number("momentum", self.momentum, float))
+        for name in ("width", "channels", "batch_size", "steps"):
+            _set(self, name, _checks.count(name, getattr(self, name), 1))
+        for name in ("steps_per_epoch", "evaluation_samples"):
+            if getattr(self, name) is not None:
+                _set(self, name, _checks.count(name, getattr(self, name), 1))
+        _set(self, "stride2", _checks.count("stride2", self.stride2, 0))
         for w2 in self.sigma_w2:
             require(w2 > 0, "sigma_w2", w2, "above 0")
         for depth in self.depths:
@@ -90,18 +100,23 @@ class Grid:
             require(0 <= seed < 2**63, "seeds", seed, "in [0, 2^63)")
         for rate in self.learning_rates:
             require(rate > 0, "learning_rate", rate, "above 0")
-        require(self.sigma_b2 >= 0, "sigma_b2", self.sigma_b2, "at least 0")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+        dense = self.architecture == "fully-connected"
         for name, choices in (
             ("activation", tuple(NONLINEARITIES)),
             ("dataset", data.names()),
-            ("initialisation", draws.SCHEMES),
+            ("architecture", tuple(networks.ARCHITECTURES)),
+            ("readout", networks.READOUTS),
+            ("initialisation", draws.SCHEMES if dense else draws.KERNEL_SCHEMES),
             ("fan", draws.FANS),
             ("dtype", tuple(DTYPES)),
             ("precision", PRECISIONS),
         ):
             value = getattr(self, name)
             require(value in choices, name, value, f"one of {', '.join(choices)}")
+        if not dense:
+            require(self.fan == "in", "fan", self.fan, '"in" for networks with convolutions')
+            networks.check_depth(min(self.depths), self.stride2)
         if self.input_range is not None:
             _set(self, "input_range", _checks.interval("input_range", self.input_range))
 
@@ -111,9 +126,39 @@ class Grid:
         return self.learning_rate  # type: ignore[return-value]
 
     @property
+    def bias_variances(self) -> tuple[float, ...]:
+        """One σ_b² for each σ_w²."""
+        if isinstance(self.sigma_b2, tuple):
+            return self.sigma_b2
+        return (self.sigma_b2,) * len(self.sigma_w2)
+
+    @property
     def n_networks(self) -> int:
         """Number of networks to train."""
         return len(self.sigma_w2) * len(self.learning_rates) * len(self.depths) * len(self.seeds)
+
+    def options(self, dataset: data.Dataset) -> dict[str, Any]:
+        """Return what the architecture's ``draw`` needs beside the settings that all share.
+
+        Raises ValueError where the data set cannot be the input of such a network.
+        """
+        if self.architecture == "fully-connected":
+            return {"width": self.width, "n_in": dataset.x_train.shape[1], "fan": self.fan}
+        found: dict[str, Any] = {
+            "channels": self.channels,
+            "image_shape": dataset.image_shape,
+            "stride2": self.stride2,
+            "readout": self.readout,
+        }
+        kind = networks.ARCHITECTURES[self.architecture]
+        assert issubclass(kind, networks.OnImages)
+        kind.chain(
+            depth=min(self.depths),
+            n_out=dataset.n_classes,
+            initialisation=self.initialisation,
+            **found,
+        )
+        return found
 
     def load(self, device: torch.device | str = "cpu") -> data.Dataset:
         """Load the data set of the grid; raises what ``data.load`` raises."""
@@ -229,6 +274,7 @@ def _run(
     where = resolve_device(device)
     dataset = grid.load(where)
     _check_batches(grid, dataset)
+    grid.options(dataset)
     shards = list(shard_keys(grid, dataset, device=where, at=at))
     tables = []
     # disable=None: no bar where the error stream is not a terminal, such as an executed notebook.
@@ -321,29 +367,36 @@ def _train_shard(
     at: tuple[int, ...],
     stop: Callable[[], bool],
 ) -> pd.DataFrame:
-    members = [(w2, rate) for w2 in grid.sigma_w2 for rate in grid.learning_rates]
+    points = zip(grid.sigma_w2, grid.bias_variances, strict=True)
+    members = [(w2, b2, rate) for w2, b2 in points for rate in grid.learning_rates]
     evaluations = descent.train_members(
         (dataset.x_train, dataset.y_train),
         (dataset.x_test, dataset.y_test),
+        architecture=grid.architecture,
+        options=grid.options(dataset),
+        depth=depth,
         n_classes=dataset.n_classes,
         activation=grid.activation,
-        sigma_w2=[w2 for w2, _ in members],
-        learning_rates=[rate for _, rate in members],
+        sigma_w2=[w2 for w2, *_ in members],
+        sigma_b2=[b2 for _, b2, _ in members],
+        learning_rates=[rate for *_, rate in members],
         seeds=[seed] * len(members),
-        sigma_b2=grid.sigma_b2,
-        width=grid.width,
-        depth=depth,
         batch_size=grid.batch_size,
         momentum=grid.momentum,
         steps_per_epoch=grid.steps_per_epoch,
         initialisation=grid.initialisation,
-        fan=grid.fan,
         evaluation_samples=grid.evaluation_samples,
         at=at,
         stop=stop,
     )
-    rows = pd.DataFrame(members, columns=["sigma_w2", "learning_rate"])
-    rows = rows.assign(depth=depth, seed=seed)
+    rows = pd.DataFrame(
+        {
+            "sigma_w2": [w2 for w2, *_ in members],
+            "learning_rate": [rate for *_, rate in members],
+            "depth": depth,
+            "seed": seed,
+        }
+    )
     scored = [
         rows.assign(step=step, **{name: getattr(result, name) for name in _MEASURES})
         for step, result in zip(at, evaluations, strict=True)
@@ -354,6 +407,14 @@ def _train_shard(
 
 def _set(grid: Grid, name: str, value: object) -> None:
     object.__setattr__(grid, name, value)
+
+
+def _bias_variances(values: Any, n: int) -> float | tuple[float, ...]:
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes):
+        allowed = f"one number, or one for each of {n} sigma_w2"
+        require(len(values) == n, "sigma_b2", values, allowed)
+        return tuple(_checks.variance("sigma_b2", value) for value in values)
+    return _checks.variance("sigma_b2", values)
 
 
 def _distinct(name: str, values: Any, kind: type) -> tuple[Any, ...]:

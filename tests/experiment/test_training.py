@@ -32,6 +32,11 @@ SMALL = Grid(
 )
 
 
+CONVOLUTIONAL = dataclasses.replace(
+    SMALL, architecture="convolutional", channels=6, stride2=1, depths=(3, 5), steps=6
+)
+
+
 def run(grid=SMALL, **arguments):
     return training.trainability(grid, device="cpu", progress=False, **arguments)
 
@@ -133,6 +138,45 @@ def test_evaluation_samples_score_on_the_first_of_them():
     assert not whole.train_accuracy.equals(few.train_accuracy)
 
 
+@pytest.mark.parametrize("architecture", ["convolutional", "alternating"])
+@pytest.mark.parametrize("readout", ["pool", "flatten"])
+def test_networks_on_images_are_shards_like_any(tmp_path, monkeypatch, architecture, readout):
+    """A grid stored, read back, grown by a depth, and a network that does not know its grid."""
+    grid = dataclasses.replace(
+        CONVOLUTIONAL, architecture=architecture, readout=readout, dtype="float64",
+        initialisation="delta-orthogonal", evaluation_samples=200,
+    )  # fmt: skip
+    frame = run(grid, store=Store(tmp_path))
+    assert len(frame) == grid.n_networks == 12
+    assert frame.train_loss.nunique() == 12
+    assert same(frame, run(grid))
+    part = run(dataclasses.replace(grid, sigma_w2=(1.76,), depths=(5,), seeds=(1,)))
+    row = frame.query("sigma_w2 == 1.76 and depth == 5 and seed == 1").reset_index(drop=True)
+    pd.testing.assert_frame_equal(row, part, rtol=1e-9)
+    trained = []
+    original = descent.train_members
+    monkeypatch.setattr(
+        descent, "train_members", lambda *a, **k: trained.append(k["depth"]) or original(*a, **k)
+    )
+    more = dataclasses.replace(grid, depths=(3, 4, 5))
+    assert same(run(more, store=Store(tmp_path)).query("depth != 4").reset_index(drop=True), frame)
+    assert trained == [4, 4]
+
+
+def test_biases_can_follow_the_weights_of_the_critical_line():
+    """One σ_b² for each σ_w² trains what two grids of one σ_b² each train."""
+    both = run(dataclasses.replace(CONVOLUTIONAL, sigma_w2=(1.2, 1.6), sigma_b2=(0.001, 0.03)))
+    for w2, b2 in ((1.2, 0.001), (1.6, 0.03)):
+        alone = run(dataclasses.replace(CONVOLUTIONAL, sigma_w2=(w2,), sigma_b2=b2))
+        rows = both[both.sigma_w2 == w2].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows, alone, rtol=1e-4)
+
+
+def test_colour_images_are_convolved_too():
+    grid = dataclasses.replace(CONVOLUTIONAL, dataset="digits", channels=3)
+    assert run(grid).test_accuracy.between(0, 1).all()
+
+
 # ---- settings -------------------------------------------------------------------------------
 
 
@@ -176,6 +220,69 @@ def test_a_bad_setting_is_answered_in_one_sentence(change, says):
 NUMBER = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True), st.integers(-3, 400), st.booleans(), st.none()
 )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"architecture": "recurrent"}, "architecture='recurrent' must be one of fully-connected"),
+        ({"channels": 0}, "channels=0 must be at least 1"),
+        ({"stride2": -1}, "stride2=-1 must be at least 0"),
+        ({"readout": "max"}, "readout='max' must be one of pool, flatten"),
+        ({"depths": (2,)}, "depth=2 must be at least 3: it counts the first convolution"),
+        ({"fan": "out"}, "fan='out' must be \"in\" for networks with convolutions"),
+        ({"initialisation": "delta"}, "one of gaussian, orthogonal, delta-orthogonal"),
+        ({"sigma_b2": (0.1, 0.2)}, "one number, or one for each of 1 sigma_w2"),
+        ({"sigma_b2": (-0.1,)}, "sigma_b2=-0.1 must be at least 0"),
+    ],
+)
+def test_a_bad_setting_of_a_convolutional_grid_is_answered_in_one_sentence(change, says):
+    sound = {"sigma_w2": (1.5,), "depths": (5,), "architecture": "convolutional"}
+    with pytest.raises(ValueError, match=says) as caught:
+        Grid(**{**sound, **change})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"dataset": "wine"}, r"image_shape=\(13,\) must be \(channels, height, width\)"),
+        ({"dataset": "noise", "dataset_options": {"n_features": 9}}, "needs images"),
+    ],
+)
+def test_data_that_cannot_be_convolved_is_refused_before_any_work(change, says, tmp_path):
+    grid = dataclasses.replace(CONVOLUTIONAL, **change)
+    with pytest.raises(ValueError, match=says):
+        run(grid, store=Store(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_fully_connected_weights_have_no_centre_tap():
+    with pytest.raises(ValueError, match="initialisation='delta-orthogonal' must be one of"):
+        dataclasses.replace(SMALL, initialisation="delta-orthogonal")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    architecture=st.sampled_from(["convolutional", "alternating"]),
+    channels=NUMBER,
+    stride2=NUMBER,
+    depths=st.lists(st.integers(-1, 9), min_size=1, max_size=3),
+    sigma_b2=st.one_of(NUMBER, st.lists(NUMBER, max_size=3)),
+)
+def test_convolutional_settings_are_either_sound_or_refused(**values):
+    refusal = None
+    try:
+        grid = Grid(sigma_w2=(1.0, 1.5), **values)
+    except ValueError as error:
+        refusal = str(error)
+    if refusal is not None:
+        assert "must be" in refusal or "twice" in refusal
+        return
+    assert min(grid.depths) > grid.stride2 >= 0
+    assert grid.channels >= 1
+    assert len(grid.bias_variances) == 2
+    assert all(b2 >= 0 and np.isfinite(b2) for b2 in grid.bias_variances)
 
 
 @settings(max_examples=150, deadline=None)
@@ -254,7 +361,8 @@ def test_every_setting_that_decides_a_number_is_in_the_key():
         "momentum": 0.5, "batch_size": 31, "steps": 13, "steps_per_epoch": 4,
         "initialisation": "orthogonal", "fan": "out", "dtype": "float64",
         "evaluation_samples": 7, "sigma_w2": (1.0, 1.76), "input_range": (0.0, 1.0),
-        "dataset_options": {"seed": 1},
+        "dataset_options": {"seed": 1}, "architecture": "convolutional", "channels": 7,
+        "stride2": 1, "readout": "flatten",
     }  # fmt: skip
     for name, value in changes.items():
         assert not [k for k in keys(dataclasses.replace(SMALL, **{name: value})) if k in base], name
