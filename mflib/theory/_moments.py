@@ -151,14 +151,17 @@ def _series_product(
     reach = _hermite.REACH * np.sqrt(np.maximum(q_a, q_b))
     easy = np.flatnonzero(activation.strip > reach)
     for row in (easy[part] for part in chunks(easy.size, 1000)):
+        # pairs of many inputs share few variances: one expansion serves each
+        q, at = np.unique(np.concatenate([q_a[row], q_b[row]]), return_inverse=True)
+        at_a, at_b = at[: row.size], at[row.size :]
+        square = moments(activation, q)[0]
         for terms in _hermite.TERMS[:2]:
-            a, b = (_hermite.coefficients(activation, q[row], terms) for q in (q_a, q_b))
-            converged = np.ones(row.size, dtype=bool)
-            for each, q in ((a, q_a), (b, q_b)):
-                square = moments(activation, q[row])[0]
-                converged &= np.abs(np.sum(each**2, axis=-1) - square) <= 1e-14 * square
-            if converged.all():
+            table = _hermite.coefficients(activation, q, terms)
+            good = np.abs(np.sum(table**2, axis=-1) - square) <= 1e-14 * square
+            if good.all():
                 break
+        a, b = table[at_a], table[at_b]
+        converged = good[at_a] & good[at_b]
         total = _hermite.power_sum(a * b, c[row, None])[:, 0]
         out[row[converged]] = total[converged]
         rest[row[converged]] = False
