@@ -561,11 +561,12 @@ def measured_rates(path: Relaxation) -> Rates:
 
     The ratio a^{l+1}/a^l tends to χλ_k only where that decays slowest of all that reaches mode k:
     products of amplitudes whose modes add up to k decay by products of their factors, and take
-    over where |χλ_k| is smaller than those (λ_k = 0 at the extreme). ``clean`` marks the others:
-    |χλ_k| > Π|χλ_{k_i}| for every two or more k_i that add up to k; for variances χ = χ_q, for
-    covariances the larger of χ_q and χ_c, because variances enter their products. Where φ′ jumps
-    and c* = 1 (ReLU), 1 − c enters as (1 − c)^{3/2}, so that |χλ_k| > χ^{3/2} Π|λ_{k_i}| is asked.
-    All modes of a delta kernel are clean off the critical line, none with χ_c = 1.
+    over where |χλ_k| is smaller than those. ``clean`` marks the others: |χλ_k| > Π|χλ_{k_i}| for
+    every two or more k_i that add up to k, with χ = χ_q in the products of variances and the
+    larger of χ_q and χ_c in those of covariances, which variances enter too. Where φ′ jumps and
+    c* = 1 (ReLU), 1 − c enters as (1 − c)^{3/2}, so that |χλ_k| > χ^{3/2} Π|λ_{k_i}| is asked.
+    All modes of a delta kernel are clean off the critical line, none with χ_c = 1. A mode with
+    λ_k = 0 is gone after one layer, and has no rate to read: NaN.
 
     The ratio is read at the layer of the least error: its change to either neighbour, summed as a
     geometric series of the products' factor, plus rounding over |a^l|. Of a late amplitude that

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mpmath import mp, mpf
 
@@ -177,23 +177,23 @@ def test_unequal_variances_agree_with_independent_quadrature(name):
     np.testing.assert_allclose(ours, averaged_by_loops(inner, v), rtol=1e-12)
 
 
-def test_the_map_agrees_with_thirty_digits():
-    """E[φ(h_1)φ(h_2)] for tanh at unequal variances, by nested mpmath quadrature."""
+def test_the_map_agrees_with_high_precision_at_unequal_variances():
+    """E[φ(h_1)φ(h_2)] for tanh by the trapezoidal rule in 20 digits.
+
+    The nearest pole of tanh(√1.3 z) is 1.38 from the real axis: spacing 0.15 leaves
+    exp(−2π·1.38/0.15) ≈ 1e-25, and the end at 8.25 deviations 1e-15.
+    """
     sigma = np.array([[1.3, 0.6], [0.6, 0.8]])
-    slope, rest = mpf(0.6) / mpf(1.3), mp.sqrt(mpf(0.8) - mpf(0.6) ** 2 / mpf(1.3))
-    marks = [-8, -3, 0, 3, 8]
-
-    def given_first(x):
-        return mp.quad(lambda y: mp.npdf(y) * mp.tanh(slope * x + rest * y), marks, maxdegree=5)
-
-    root = mp.sqrt(mpf(1.3))
-    with mp.workdps(16):
-        product = mp.quad(
-            lambda z: mp.npdf(z) * mp.tanh(root * z) * given_first(root * z), marks, maxdegree=5
-        )
+    first, second, shared = (mpf(float(sigma[i])) for i in ((0, 0), (1, 1), (0, 1)))
+    with mp.workdps(20):
+        z = [mpf("0.15") * k for k in range(-55, 56)]
+        weight = [mpf("0.15") * mp.npdf(x) for x in z]
+        root, rest = mp.sqrt(first), mp.sqrt(second - shared**2 / first)
+        inner = [mp.fdot(weight, [mp.tanh(shared / root * x + rest * y) for y in z]) for x in z]
+        overlap = mp.fdot([w * mp.tanh(root * x) for w, x in zip(weight, z, strict=True)], inner)
     ours = convolution.covariance_map("tanh", sigma, 1.0, 0.0, [1.0])
-    assert abs(float(product) / ours[0, 1] - 1) < 1e-13
-    assert abs(float(reference.square("tanh", mpf(1.3))) / ours[0, 0] - 1) < 1e-14
+    assert abs(float(overlap) / ours[0, 1] - 1) < 1e-13
+    assert abs(float(reference.square("tanh", first)) / ours[0, 0] - 1) < 1e-14
 
 
 def test_positions_without_variance_keep_a_constant():
@@ -423,6 +423,59 @@ def test_a_linear_network_relaxes_exactly():
     ratio = path.amplitudes[1:] / path.amplitudes[:-1]
     target = 0.8 * convolution.mode_eigenvalues(SKEW, 4)
     np.testing.assert_allclose(ratio, np.broadcast_to(target, ratio.shape), rtol=1e-9)
+
+
+@given(
+    st.sampled_from(["erf", "gelu", "relu"]),
+    st.floats(0.2, 1.8),
+    st.floats(0.02, 2.0),
+    st.sampled_from([((5,), (5,)), ((4,), (3,)), ((3, 2), (3, 1))]),
+    st.integers(0, 10**6),
+)
+@settings(max_examples=40, deadline=None)
+def test_rates_are_the_predicted_ones_for_any_kernel_and_variances(name, w, b, shapes, seed):
+    positions, shape = shapes
+    point = convolution.fixed_point(name, w, b)
+    assume(abs(float(mean_field.chi_1(name, point.q, w)) - 1) > 0.02)
+    assume(abs(float(point.chi_q - point.chi_c)) > 1e-3 or point.c == 1)
+    start = point.covariance(positions) + 1e-6 * float(point.q) * covariance(positions, seed)
+    path = convolution.relaxation(name, w, b, random_kernel(shape, seed), start, 12)
+    rates = convolution.measured_rates(path)
+    seen = rates.clean & (rates.error < 1e-2)
+    assert seen.any()
+    assert np.all(np.abs(rates.rate - rates.predicted)[seen] <= 3 * rates.error[seen] + 1e-6)
+
+
+def test_a_mode_of_small_eigenvalue_is_fed_by_products_of_others():
+    """λ_2 = 0.04 beside λ_1 = 0.68: in late layers mode 2 decays as (χ_c λ_1)², not as χ_c λ_2.
+
+    Opposite positions (d = 3) have no mode 1, by the symmetry of Σ, and are left out.
+    """
+    v = np.array([0.32, 0.36, 0.32])
+    path = convolution.relaxation("tanh", 1.3, 0.05, v, covariance((6,), seed=1), 20)
+    rates = convolution.measured_rates(path)
+    assert not rates.clean[:, 2].any()
+    late = path.amplitudes[20, [1, 2], 2] / path.amplitudes[19, [1, 2], 2]
+    products = (float(path.point.chi_c) * 0.68) ** 2
+    np.testing.assert_allclose(late, products, rtol=0.05)
+    assert products > 5 * np.abs(rates.predicted[1:, 2]).max()
+
+
+def test_a_mode_of_eigenvalue_zero_is_gone_after_one_layer():
+    """The average comes last, so that nothing feeds the mode either: it has no rate to read."""
+    path = convolution.relaxation("tanh", 1.3, 0.05, uniform(3), covariance((6,), seed=1), 8)
+    assert np.abs(path.amplitudes[0, :, 2]).min() > 1e-3
+    assert np.abs(path.amplitudes[1:, :, 2]).max() < 1e-15
+    rates = convolution.measured_rates(path)
+    assert np.all(rates.predicted[:, 2] == 0)
+    assert np.isnan(rates.error[:, 2]).all()
+
+
+def test_equal_positions_of_a_delta_kernel_follow_the_two_maps_of_one_pair():
+    path = convolution.relaxation("tanh", 2.5, 0.05, delta(3), 1.3 * (0.6 * np.eye(3) + 0.4), 9)
+    pair = mean_field.trajectory("tanh", 2.5, 0.05, q_0=1.3, c_0=0.4, depth=9)
+    np.testing.assert_allclose(path.sigma[:, 1, 1], pair.q, rtol=1e-13)
+    np.testing.assert_allclose(path.sigma[:, 0, 1], pair.q * pair.c, rtol=1e-12)
 
 
 def test_a_batch_relaxes_as_its_members():
