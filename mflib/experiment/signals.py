@@ -210,7 +210,8 @@ def sample_covariance(
     _check_method(method, initialisation, KERNEL_SCHEMES)
     phi = nonlinearity(activation)
     start, v = convolution.checked(sigma_0, variances)
-    positions = tuple(size) if isinstance(size, tuple | list) else (size,)
+    sizes = size if isinstance(size, tuple | list) else (size,)
+    positions = tuple(_checks.count("size", n, 1) for n in sizes)
     shape = (*positions, *positions)
     _checks.require(start.shape == shape, "sigma_0 of shape", start.shape, f"of shape {shape}")
     if initialisation == "delta-orthogonal":

@@ -305,6 +305,8 @@ def test_covariances_depend_on_the_seed_alone():
         ({"sigma_0": np.eye(4) - 0.5}, "sigma has the eigenvalue -1"),
         ({"sigma_0": np.eye(3)}, r"sigma_0 of shape=\(3, 3\) must be of shape \(4, 4\)"),
         ({"size": (2, 2)}, "must be of shape"),
+        ({"size": 4.0}, "size=4.0 must be an integer"),
+        ({"size": 0}, "size=0 must be at least 1"),
         ({"activation": "sine"}, "activation 'sine' cannot be trained"),
     ],
 )
