@@ -41,6 +41,8 @@ __all__ = [
 METHODS = ("auto", "exact", "lanczos")
 
 _BLOCK_BYTES = 64 * 2**20
+_FORWARD_BYTES = 8 * 2**20
+_REVERSE_BYTES = 2**20  # times the layers: reverse mode keeps all activations
 _EXACT_ENTRIES = 2**22  # entries of all Jacobians together up to which "auto" writes them down
 _EXACT_SIDE = 1024
 _CONDITION = 1e5  # layers are multiplied out up to this condition: 11 digits of each σ remain
@@ -243,7 +245,8 @@ def singular_values(
     method: str = "auto",
     k: int | None = None,
     hidden: bool = False,
-    tolerance: float = 1e-8,
+    block: int = 2,
+    tolerance: float = 1e-5,
     seed: int = 0,
 ) -> SingularValues:
     """Return the singular values of ∂network(x)/∂x at each sample.
@@ -253,11 +256,13 @@ def singular_values(
     samples must not mix (batch normalisation in training mode does). ``hidden=True`` cuts a
     Sequential behind its last activation: y^D instead of the logits.
 
-    "exact" writes J down, by forward or reverse mode, whichever takes fewer passes, and takes all
-    singular values (the largest k if k is given). "lanczos" takes the largest k (default 6) from
+    "exact" writes J down by forward or reverse mode and takes all singular values (the largest k if
+    k is given), each to about 1e-16 of the largest. "lanczos" takes the largest k (default 6) from
     products with J and Jᵀ alone: block Golub-Kahan bidiagonalisation with full
-    reorthogonalisation, blocks of k so that repeated values are all found, until each residual is
-    ``tolerance`` × the largest value (values are then twice as accurate in digits).
+    reorthogonalisation, until each residual is ``tolerance`` × the largest value; values err by
+    about residual²/gap, so that 1e-5 gives eight digits and more. ``block`` ≥ 1 is how many copies
+    of a repeated value are sure to be found (a linear convolution has pairs, one for each Fourier
+    mode and its mirror; random nonlinear networks have none).
     "auto" is exact while all Jacobians have up to 4·10⁶ entries in sum and 1024 rows or columns,
     and Lanczos beyond. Computed in the network's own dtype: pass ``.double()`` for eight digits.
 
@@ -269,6 +274,7 @@ def singular_values(
         _checks.count("k", k, 1)
     _checks.require(_checks.number("tolerance", tolerance, float) > 0, "tolerance", tolerance,
                     "above 0")  # fmt: skip
+    _checks.count("block", block, 1)
     _checks.number("seed", seed, int)
     operator = _Operator(network, x, hidden)
     least = min(operator.n_in, operator.n_out)
@@ -283,7 +289,7 @@ def singular_values(
         values = torch.linalg.svdvals(operator.dense().double())[:, :k]
         residual = torch.zeros_like(values)
     else:
-        values, residual = _largest(operator, min(least, k or 6), tolerance, seed)
+        values, residual = _largest(operator, min(least, k or 6), block, tolerance, seed)
     lead = tuple(operator.lead)
     values, residual = (a.double().cpu().reshape(*lead, -1) for a in (values, residual))
     return SingularValues(values.numpy(), residual.numpy(), method, operator.shape)
@@ -307,8 +313,8 @@ class _Operator:
             )
         if not torch.isfinite(y).all():
             raise ValueError("network gives values that are not finite at x: scale x or weights.")
-        self._y_shape = y.shape
-        self._pull: Callable[..., Any] | None = None
+        self._y_shape = y.shape[n_lead:]
+        self._pull: tuple[int, Callable[..., Any]] | None = None
         self.batch = math.prod(self.lead)
         self.n_in, self.n_out = (math.prod(a.shape[n_lead:]) for a in (self._x, y))
         self.like = self._x.new_empty(0)
@@ -318,24 +324,41 @@ class _Operator:
         """(n_out, n_in)."""
         return self.n_out, self.n_in
 
+    def _repeated(self, p: int) -> Tensor:
+        """Return x with each sample p times in a row: vectors become samples of one pass.
+
+        A batching transform over vectors would copy every member's weights p times instead.
+        """
+        return self._x.repeat_interleave(p, dim=len(self.lead) - 1)
+
+    def _as_samples(self, vectors: Tensor, shape: Sequence[int]) -> Tensor:
+        rows = vectors.transpose(0, 1)  # (B, p, n): the last leading dimension takes p
+        return rows.reshape(*self.lead[:-1], -1, *shape)
+
+    def _as_vectors(self, samples: Tensor, p: int) -> Tensor:
+        return samples.detach().reshape(self.batch, p, -1).transpose(0, 1)
+
     def forward(self, v: Tensor) -> Tensor:
         """Return J v; (p, B, n_in) -> (p, B, n_out)."""
-        out = vmap(lambda t: jvp(self._apply, (self._x,), (t,))[1])(v.reshape(-1, *self._x.shape))
-        return out.detach().reshape(-1, self.batch, self.n_out)
+        tangents = self._as_samples(v, self._x.shape[len(self.lead) :])
+        out = jvp(self._apply, (self._repeated(len(v)),), (tangents,))[1]
+        return self._as_vectors(out, len(v))
 
     def backward(self, u: Tensor) -> Tensor:
         """Return Jᵀ u; (p, B, n_out) -> (p, B, n_in)."""
-        if self._pull is None:  # the graph of one forward pass serves every product
-            self._pull = vjp(self._apply, self._x)[1]
-        out = vmap(self._pull)(u.reshape(-1, *self._y_shape))[0]
-        return out.detach().reshape(-1, self.batch, self.n_in)
+        if self._pull is None or self._pull[0] != len(u):
+            # the graph of one forward pass serves all products with as many vectors
+            self._pull = len(u), vjp(self._apply, self._repeated(len(u)))[1]
+        out = self._pull[1](self._as_samples(u, self._y_shape))[0]
+        return self._as_vectors(out, len(u))
 
     def dense(self) -> Tensor:
         """Return J (B, n_out, n_in), or its transpose, from unit vectors on the shorter side."""
-        wide = self.n_in > self.n_out
-        product, side = (self.backward, self.n_out) if wide else (self.forward, self.n_in)
-        longest = self.batch * max(self.n_in, self.n_out) * self._x.element_size()
-        step = max(1, _BLOCK_BYTES // (8 * longest))
+        # reverse mode keeps every layer's activations, forward mode none
+        reverse = 4 * self.n_out < self.n_in
+        product, side = (self.backward, self.n_out) if reverse else (self.forward, self.n_in)
+        longest = self.batch * max(self.n_in, self.n_out) * self.like.element_size()
+        step = max(1, (_REVERSE_BYTES if reverse else _FORWARD_BYTES) // longest)
         rows = []
         for start in range(0, side, step):
             units = torch.eye(side, dtype=self.like.dtype, device=self.like.device)
@@ -444,14 +467,16 @@ def _orthonormal(block: Tensor, basis: Tensor, generator: torch.Generator) -> Te
     return torch.linalg.qr(q - basis @ (basis.mT @ q)).Q
 
 
-def _largest(operator: _Operator, k: int, tolerance: float, seed: int) -> tuple[Tensor, Tensor]:
+def _largest(
+    operator: _Operator, k: int, block_size: int, tolerance: float, seed: int
+) -> tuple[Tensor, Tensor]:
     """Return the k largest singular values and their residuals, each (B, k)."""
     forward, backward, n = operator.sides()
     generator = torch.Generator().manual_seed(draws.derive_seed(seed, "lanczos"))
     basis = operator.like.new_empty(operator.batch, n, 0)
     images, normal = [], []  # A V and AᵀA V, block by block
-    block = _random((operator.batch, n, k), generator, operator.like)
-    next_check = 4
+    block = _random((operator.batch, n, min(block_size, n)), generator, operator.like)
+    next_check = max(4, math.ceil(2 * k / block_size))
     while True:
         block = _orthonormal(block, basis, generator)
         basis = torch.cat([basis, block], dim=2)
@@ -460,7 +485,7 @@ def _largest(operator: _Operator, k: int, tolerance: float, seed: int) -> tuple[
         images.append(image.permute(1, 2, 0))
         normal.append(block)
         full = basis.shape[2] == n
-        if full or len(images) >= next_check:
+        if full or (len(images) >= next_check and basis.shape[2] >= k):
             _, values, right = torch.linalg.svd(torch.cat(images, 2), full_matrices=False)
             values, right = values[:, :k], right.mT[:, :, :k]
             gap = torch.cat(normal, 2) @ right - (basis @ right) * values[:, None].square()
