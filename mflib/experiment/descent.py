@@ -146,7 +146,7 @@ class Descent:
         self.out, self.top = empty(e, n_classes, b), empty(e, n_classes, b)
         self.work = Workspace(x)
         most = max(layer.n_out // layer.channels_out for layer in network.layers) * b
-        self.ones = torch.ones(1, 1, 1, dtype=x.dtype, device=x.device).expand(e, most, 1)
+        self.ones = torch.ones(1, 1, most, dtype=x.dtype, device=x.device).expand(e, 1, most)
         parameters = (*network.weights, *network.biases)
         self.velocity: list[Tensor | None] = [
             torch.zeros_like(p) if momentum else None for p in parameters
@@ -239,12 +239,8 @@ class Descent:
         )
         bias, speed = network.biases[layer], velocity[len(network.layers) + layer]
         by_channel = delta.view(delta.shape[0], bias.shape[2], -1)
-        self._descend(
-            bias.mT,
-            None if speed is None else speed.mT,
-            by_channel,
-            self.ones[:, : by_channel.shape[2]],
-        )
+        # A single row, not a column: batched products with a column take members one by one.
+        self._descend(bias, speed, self.ones[:, :, : by_channel.shape[2]], by_channel.mT)
 
     def _descend(self, parameter: Tensor, velocity: Tensor | None, a: Tensor, b: Tensor) -> None:
         if velocity is None:

@@ -41,7 +41,8 @@ class Network:
         sigma_b2: float | Sequence[float],
         seeds: Sequence[int],
         initialisation: str,
-        fan: str,
+        stem: str | None = None,
+        fan: str = "in",
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> Self:
@@ -51,11 +52,12 @@ class Network:
         members = draws.generators(seeds, device=device)
         dense = "orthogonal" if initialisation == "delta-orthogonal" else initialisation
         weights, biases = [], []
-        for layer in layers:
+        for position, layer in enumerate(layers):
             if isinstance(layer, Convolution):
+                scheme = stem if stem is not None and position == 0 else initialisation
                 weight = draws.draw_kernels(
                     layer.channels_in, layer.channels_out, layer.kernel, w2, members,
-                    scheme=initialisation, dtype=dtype,
+                    scheme=scheme, dtype=dtype,
                 )  # fmt: skip
             else:
                 m, n = layer.weight_shape
@@ -216,6 +218,7 @@ class OnImages(Network):
         kernel: int = 3,
         stride2: int = 2,
         initialisation: str = "delta-orthogonal",
+        stem: str | None = None,
         readout: str = "pool",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
@@ -228,6 +231,10 @@ class OnImages(Network):
         linear map to the ``n_out`` logits, "flatten" maps from every position.
         ``initialisation``: see ``draws.draw_kernels``; dense maps beside (delta-)orthogonal
         kernels, the readout included, are orthogonal, and semi-orthogonal where sizes differ.
+        ``stem`` is another scheme for the first kernel alone. A delta kernel there, and those of
+        stride 2 behind it, would see every second pixel of every second row only; "orthogonal"
+        embeds each patch of pixels isometrically where ``channels`` ≥ kernel² × image channels,
+        so every pixel enters, and behind it the tower keeps norms as before.
 
         Raises ValueError for no member or different numbers of them, a negative or infinite
         variance, sizes below 1, a depth that the front exceeds, an even kernel or one that wraps
@@ -242,6 +249,7 @@ class OnImages(Network):
             kernel=kernel,
             stride2=stride2,
             initialisation=initialisation,
+            stem=stem,
             readout=readout,
         )
         return cls._draw(
@@ -251,7 +259,7 @@ class OnImages(Network):
             sigma_b2=sigma_b2,
             seeds=seeds,
             initialisation=initialisation,
-            fan="in",
+            stem=stem,
             dtype=dtype,
             device=device,
         )
@@ -267,6 +275,7 @@ class OnImages(Network):
         kernel: int = 3,
         stride2: int = 2,
         initialisation: str = "delta-orthogonal",
+        stem: str | None = None,
         readout: str = "pool",
     ) -> list[Layer]:
         """Return the layers of such a network, drawing nothing; raises what ``draw`` raises."""
@@ -285,7 +294,8 @@ class OnImages(Network):
                 "convolution needs images"
             )
         c, h, w = (_checks.count("image_shape", size, 1) for size in image_shape)
-        draws.check_kernel(c, channels, kernel, initialisation)
+        draws.check_kernel(c, channels, kernel, initialisation if stem is None else stem)
+        draws.check_kernel(channels, channels, kernel, initialisation)
         front = []
         for stride in [1] + [2] * stride2:
             front.append(_convolution((c, h, w), channels, kernel, stride))

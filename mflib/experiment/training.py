@@ -36,8 +36,8 @@ class Grid:
     unless given; the paper's epoch is 180). ``depths`` counts hidden layers. Weights have
     variance σ_w²/N_in, biases ``sigma_b2``: one number for every σ_w², or one for each, in
     their order. ``architecture`` is "fully-connected" (of ``width``), "convolutional" or
-    "alternating" (both of ``channels``, ``stride2`` and ``readout``, see
-    ``networks.Convolutional``; their ``initialisation`` may be "delta-orthogonal" too, and
+    "alternating" (both of ``channels``, ``stride2``, ``stem`` and ``readout``, see
+    ``networks.Convolutional.draw``; their ``initialisation`` may be "delta-orthogonal" too, and
     ``depths`` counts their first convolutions). ``input_range`` is the paper's for the activation
     unless given. ``dataset_options`` are further arguments of ``data.load``. ``precision`` is
     that of float32 matrix products where the device has a choice: "tf32" or "ieee".
@@ -58,6 +58,7 @@ class Grid:
     width: int = 300
     channels: int = 256
     stride2: int = 2
+    stem: str | None = None
     readout: str = "pool"
     dataset: str = "mnist"
     dataset_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -107,13 +108,14 @@ class Grid:
             ("dataset", data.names()),
             ("architecture", tuple(networks.ARCHITECTURES)),
             ("readout", networks.READOUTS),
+            ("stem", (None, *draws.KERNEL_SCHEMES)),
             ("initialisation", draws.SCHEMES if dense else draws.KERNEL_SCHEMES),
             ("fan", draws.FANS),
             ("dtype", tuple(DTYPES)),
             ("precision", PRECISIONS),
         ):
             value = getattr(self, name)
-            require(value in choices, name, value, f"one of {', '.join(choices)}")
+            require(value in choices, name, value, f"one of {', '.join(map(str, choices))}")
         if not dense:
             require(self.fan == "in", "fan", self.fan, '"in" for networks with convolutions')
             networks.check_depth(min(self.depths), self.stride2)
@@ -148,6 +150,7 @@ class Grid:
             "channels": self.channels,
             "image_shape": dataset.image_shape,
             "stride2": self.stride2,
+            "stem": self.stem,
             "readout": self.readout,
         }
         kind = networks.ARCHITECTURES[self.architecture]

@@ -98,6 +98,32 @@ def test_delta_orthogonal_towers_keep_every_norm():
             )
 
 
+def test_an_orthogonal_stem_embeds_patches_and_lets_every_pixel_in():
+    """One 3 × 3 patch has 9 pixels: with 12 channels every patch keeps its mean square, times 12/9.
+
+    Behind a delta stem one convolution of stride 2 leaves a quarter of the pixels.
+    """
+    x = torch.randn(5, 64, dtype=DOUBLE, generator=torch.Generator())
+    patches = torch.nn.functional.unfold(
+        torch.nn.functional.pad(x.view(5, 1, 8, 8), (1,) * 4, mode="circular"), 3
+    )
+    network = draw(
+        activation="linear", sigma_w2=[1.3], sigma_b2=0, seeds=[0], channels=12, stem="orthogonal"
+    )
+    z = network.pre_activations(x)
+    expected = 1.3 * 12 / 9 * patches.square().sum(1).view(5, 8, 8)
+    torch.testing.assert_close(z[0][0].square().sum(1), expected)
+    torch.testing.assert_close(z[5][0].square().sum(1), 1.3**5 * expected[:, ::2, ::2])
+
+    def pixels_seen(stem):
+        module = draw(seeds=[0], sigma_w2=[1.3], sigma_b2=0, channels=12, stem=stem).module(0)
+        inputs = x.clone().requires_grad_()
+        module[:5](inputs).square().sum().backward()
+        return (inputs.grad != 0).any(0).sum().item()
+
+    assert (pixels_seen(None), pixels_seen("orthogonal")) == (16, 64)
+
+
 @pytest.mark.parametrize("scheme", ["gaussian", "orthogonal"])
 def test_kernel_variances_are_the_stated_ones(scheme):
     """Within 5 standard errors of a Gaussian sample's; those of orthogonal entries are smaller."""
@@ -141,6 +167,7 @@ def test_orthogonal_kernels_are_orthogonal_as_matrices_and_no_isometries():
         ({"stride2": -1}, "stride2=-1 must be at least 0"),
         ({"readout": "max"}, "readout='max' must be one of pool, flatten"),
         ({"initialisation": "dirac"}, "'dirac' is not one of gaussian, orthogonal, delta-orth"),
+        ({"stem": "dirac"}, "'dirac' is not one of gaussian, orthogonal, delta-orth"),
         ({"sigma_b2": [0.1]}, "1 values of sigma_b2 for 3 seeds"),
         ({"sigma_w2": [1.0, -1.0, 1.0]}, "sigma_w2=-1.0 must be at least 0"),
         ({"activation": "swish"}, "'swish' cannot be trained"),

@@ -228,6 +228,7 @@ NUMBER = st.one_of(
         ({"architecture": "recurrent"}, "architecture='recurrent' must be one of fully-connected"),
         ({"channels": 0}, "channels=0 must be at least 1"),
         ({"stride2": -1}, "stride2=-1 must be at least 0"),
+        ({"stem": "dirac"}, "stem='dirac' must be one of None, gaussian, orthogonal, delta"),
         ({"readout": "max"}, "readout='max' must be one of pool, flatten"),
         ({"depths": (2,)}, "depth=2 must be at least 3: it counts the first convolution"),
         ({"fan": "out"}, "fan='out' must be \"in\" for networks with convolutions"),
@@ -362,7 +363,7 @@ def test_every_setting_that_decides_a_number_is_in_the_key():
         "initialisation": "orthogonal", "fan": "out", "dtype": "float64",
         "evaluation_samples": 7, "sigma_w2": (1.0, 1.76), "input_range": (0.0, 1.0),
         "dataset_options": {"seed": 1}, "architecture": "convolutional", "channels": 7,
-        "stride2": 1, "readout": "flatten",
+        "stride2": 1, "readout": "flatten", "stem": "orthogonal",
     }  # fmt: skip
     for name, value in changes.items():
         assert not [k for k in keys(dataclasses.replace(SMALL, **{name: value})) if k in base], name
