@@ -20,6 +20,8 @@ def test_benchmark_prints_json_lines(monkeypatch, capsys):
         "2",
         "--repeats",
         "1",
+        "--tower",
+        "64",
     ]
     monkeypatch.setattr(sys, "argv", [str(script), *arguments])
     runpy.run_path(str(script), run_name="__main__")
@@ -27,4 +29,8 @@ def test_benchmark_prints_json_lines(monkeypatch, capsys):
     assert lines[0]["benchmark"] == "matmul"
     measured = [line for line in lines if line["benchmark"] == "training"]
     assert len(measured) >= 5
+    assert {line["architecture"] for line in measured} == {"FullyConnected", "Convolutional"}
+    towers = [line for line in lines if line["benchmark"] == "checkpointing"]
+    assert [line["segment"] for line in towers] == [10, 8]
+    assert all(line["memory_ratio"] > 3 and line["time_ratio"] > 0 for line in towers)
     assert all(line["ratio"] > 0 and line["waits_per_epoch"] is None for line in measured)
