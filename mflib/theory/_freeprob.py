@@ -400,6 +400,27 @@ class Product:
                 )
         return tuple(sorted(found))
 
+    def upper_edge(self) -> float:
+        """Return the largest log λ: where d log z/dw = 0 beyond the support of s, or at its end."""
+        top = np.log(self.law.support[-1][1])
+        if self.depth == 1 and not self.gaussian:
+            return float(self.log_sigma_w2 + top)
+        low, high = np.array([-30.0]), np.array([np.log(1e3 * self.depth) + 8])
+
+        def place(y: Array) -> Array:
+            return np.asarray(top + np.log1p(np.exp(y)))
+
+        def slope(_: Rows, y: Array) -> Array:
+            return np.asarray(self.at(place(y), np.zeros_like(y))[1].real)
+
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inside = not slope(np.arange(1), low)[0] > 0
+        if not inside:
+            return float(self.at(place(low), np.zeros(1))[0][0].real)
+        low = np.array([-25.0])
+        edge = bracketed(slope, low, high)
+        return float(self.at(place(edge), np.zeros(1))[0][0].real)
+
     def _outside(self, w: Array) -> NDArray[np.bool_]:
         """Return which real w > 0 beyond the support of s lie outside every band."""
         # a node may fall on w itself: then it is inside

@@ -20,15 +20,22 @@ from functools import cached_property
 
 import flint
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
 
-from mflib.theory import activations
-from mflib.theory._arrays import Array, number
+from mflib.theory import activations, mean_field
+from mflib.theory._arrays import Array, broadcast, chunks, number
 from mflib.theory._freeprob import Direct, Graph, Limit, Product, SlopeLaw
+from mflib.theory._moments import SMALLEST_Q, refinement
+from mflib.theory._moments import moments as gaussian_moments
+from mflib.theory._quadrature import line_rule
+from mflib.theory._roots import bracketed
 from mflib.theory.activations import Activation
 
 ENSEMBLES = ("orthogonal", "gaussian")
 DEEPEST = 100_000
+
+_NO_SLOPE = "phi' of {} is 0 everywhere at q = {:g}: J has no spectrum."
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,7 @@ def spectrum(
 def _law(act: Activation, q: float) -> SlopeLaw:
     law = SlopeLaw(act, q)
     if not law.segments and not np.any(law.atom_s > 0):
-        raise ValueError(f"phi' of {act.name} is 0 everywhere at q = {q:g}: J has no spectrum.")
+        raise ValueError(_NO_SLOPE.format(act.name, q))
     return law
 
 
@@ -267,3 +274,244 @@ def _log_t_series(central: list[float], order: int) -> flint.arb_series:
     inverse = flint.arb_series([0, *raw], order + 1).reversion()
     ratio = flint.arb_series([inverse[i + 1] for i in range(order)], order)
     return -(ratio.log() + flint.arb_series([1, 1], order).log())
+
+
+def slope_ratio(activation: str | Activation, q: ArrayLike) -> Array:
+    """Return μ₂/μ₁², μ_k = E[φ′(u)^{2k}], u ~ N(0, q): 1 where all slopes are equal.
+
+    q ≥ 0, any shape; q = 0 is the limit. Raises ValueError for values out of range.
+
+    >>> slope_ratio("relu", [0.1, 3.0])
+    array([2., 2.])
+    """
+    act = activations.get(activation)
+    return 1 + _slope_variance(act, number("q", q, 0.0))
+
+
+def _slope_variance(act: Activation, q: Array) -> Array:
+    """Return E[(s/E[s] − 1)²], s = φ′², any shape."""
+    flat, rows = np.unique(np.maximum(q.ravel(), SMALLEST_Q), return_inverse=True)
+    out = np.empty_like(flat)
+    refine = 2 * (1.0 if act.piecewise_linear else refinement(act))
+    for part in chunks(flat.size, 4000):
+        x, w = line_rule(flat[part], act.kinks, even=act.odd, refine=refine)
+        s = act.d1(x) ** 2
+        mean = np.sum(w * s, axis=1)
+        if not np.all(mean > 0):
+            at = flat[part][~(mean > 0)][0]
+            raise ValueError(
+                f"phi' of {act.name} is 0 everywhere at q = {at:g}: J has no spectrum."
+            )
+        out[part] = np.sum(w * (s / mean[:, None] - 1) ** 2, axis=1)
+    return np.asarray(out[rows.ravel()].reshape(q.shape))
+
+
+def relative_variance(
+    activation: str | Activation, q: ArrayLike, depth: ArrayLike, *, ensemble: str = "orthogonal"
+) -> Array:
+    """Return m₂/m₁² − 1 of λ: L(μ₂/μ₁² − 1) for orthogonal weights, L μ₂/μ₁² for Gaussian ones.
+
+    It does not depend on σ_w². q ≥ 0, depth ≥ 1, broadcast together. Raises ValueError for values
+    out of range.
+
+    Source: Pennington, Schoenholz and Ganguli 2017, the variance of the spectrum at criticality.
+
+    >>> relative_variance("relu", 1.0, [10, 20], ensemble="orthogonal")
+    array([10., 20.])
+    """
+    act = activations.get(activation)
+    gaussian = _is_gaussian(ensemble)
+    variance, layers = broadcast(q=number("q", q, 0.0), depth=_depths(depth))
+    return np.asarray(layers * (_slope_variance(act, variance) + gaussian))
+
+
+def largest(
+    activation: str | Activation,
+    sigma_w2: ArrayLike,
+    q: ArrayLike,
+    depth: ArrayLike,
+    *,
+    ensemble: str = "orthogonal",
+) -> Array:
+    """Return log λ_max: the upper edge, or the atom above it.
+
+    sigma_w2 > 0, q ≥ 0, depth ≥ 1, broadcast together. At χ₁ = 1 and depth → ∞, λ_max/L → e μ₂/μ₁²
+    for Gaussian weights and e (μ₂/μ₁² − 1) for orthogonal ones. Absolute error about 1e-15 L.
+
+    Raises ValueError for values out of range.
+
+    Source: Pennington, Schoenholz and Ganguli 2018, whose edge is where dz/dx = 0.
+
+    >>> float(np.round(np.exp(largest("linear", 1.0, 1.0, 1, ensemble="gaussian")), 9))
+    4.0
+    """
+    act = activations.get(activation)
+    gaussian = _is_gaussian(ensemble)
+    weights, variance, layers = broadcast(
+        sigma_w2=number("sigma_w2", sigma_w2, 0.0), q=number("q", q, 0.0), depth=_depths(depth)
+    )
+    if np.any(weights == 0):
+        raise ValueError("sigma_w2 = 0 is out of range: give values above 0.")
+    out = np.array(layers * np.log(weights))
+    for value in np.unique(variance):
+        law = _law(act, float(value))
+        for count in np.unique(layers[variance == value]):
+            here = (variance == value) & (layers == count)
+            out[here] += Product(law, 0.0, int(count), gaussian).upper_edge()
+    return out
+
+
+# --- the critical line ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LeastSlopeRatio:
+    """Hold the least μ₂/μ₁² on a critical line and where; q = 0 is a limit, NaN means any q."""
+
+    ratio: float
+    q: float
+    sigma_w2: float
+    sigma_b2: float
+
+
+@dataclass(frozen=True)
+class CriticalPoint:
+    """Hold a point of the critical line and the relative variance of λ there."""
+
+    q: float
+    sigma_w2: float
+    sigma_b2: float
+    relative_variance: float
+
+
+_GRID = 10.0 ** np.linspace(-12, 6, 361)
+
+
+def _admissible(act: Activation) -> NDArray[np.bool_]:
+    """Return where on the grid χ₁ = 1 has σ_b² = q − E[φ²]/E[φ′²] ≥ 0."""
+    square, slope, _ = gaussian_moments(act, _GRID)
+    excess = 1 - square / slope / _GRID
+    # the difference is rounding where φ is still linear: its sign is that of its leading term,
+    # which shows at the next q that is large enough
+    clear = np.flatnonzero(np.abs(excess) > 1e-10)
+    if clear.size == 0:
+        return np.ones(_GRID.size, dtype=bool)
+    first = np.minimum(np.searchsorted(clear, np.arange(_GRID.size)), clear.size - 1)
+    return np.asarray(excess[clear[first]] > 0)
+
+
+def _weights(act: Activation, q: float) -> tuple[float, float]:
+    """Return σ_w² and σ_b² with χ₁ = 1 at the fixed point q > 0."""
+    at = np.array([q])
+    bias = float(mean_field._bias_at_criticality(act, at)[0])
+    return float(1 / gaussian_moments(act, at)[1][0]), max(0.0, bias)
+
+
+def least_slope_ratio(activation: str | Activation) -> LeastSlopeRatio:
+    """Return the least μ₂/μ₁² on the line χ₁ = 1, σ_w² = 1/μ₁(q), σ_b² = q − σ_w² E[φ²] ≥ 0.
+
+    Dynamical isometry at any depth needs a ratio near 1: the relative variance of λ is at least
+    L(ratio − 1). Looks at q → 0 and q from 1e-12 to 1e6. Raises ValueError where the line is
+    empty.
+
+    >>> round(least_slope_ratio("sigmoid").ratio, 2)
+    4.45
+    """
+    act = activations.get(activation)
+    if act.homogeneous:
+        ratio = float(1 + _slope_variance(act, np.ones(1))[0])
+        slope = float(gaussian_moments(act, np.ones(1))[1][0])
+        return LeastSlopeRatio(ratio, np.nan, 1 / slope, 0.0)
+    valid = _admissible(act)
+    if not valid.any():
+        raise ValueError(f"{act.name} has chi_1 = 1 at no fixed point with sigma_b2 >= 0.")
+    variance = np.where(valid, _slope_variance(act, _GRID), np.inf)
+    i = int(np.argmax(variance <= variance.min() + 1e-13))
+    log_q = np.log(_GRID)
+    if i == 0:
+        origin = np.zeros(1)
+        ratio = float(1 + _slope_variance(act, origin)[0])
+        slope = float(gaussian_moments(act, origin)[1][0])
+        return LeastSlopeRatio(ratio, 0.0, 1 / slope, 0.0)
+    low, high = log_q[i - 1], log_q[min(i + 1, log_q.size - 1)]
+    for end, beside in ((i - 1, 0), (min(i + 1, valid.size - 1), 1)):
+        if not valid[end]:
+            edge = _zero_bias(act, *sorted((log_q[i], log_q[end])))
+            low, high = (edge, high) if beside == 0 else (low, edge)
+    found = optimize.minimize_scalar(
+        lambda y: float(_slope_variance(act, np.exp(np.array([y])))[0]),
+        bounds=(low, high),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    best = min(((float(found.fun), float(found.x)), *_ends(act, low, high)))
+    q = float(np.exp(best[1]))
+    return LeastSlopeRatio(1 + best[0], q, *_weights(act, q))
+
+
+def _ends(act: Activation, low: float, high: float) -> list[tuple[float, float]]:
+    values = _slope_variance(act, np.exp(np.array([low, high])))
+    return list(zip(values.tolist(), (low, high), strict=True))
+
+
+def _zero_bias(act: Activation, low: float, high: float) -> float:
+    """Return log q where σ_b² = 0 on the critical line."""
+    root = bracketed(
+        lambda _, y: mean_field._bias_at_criticality(act, np.exp(y)) / np.exp(y),
+        np.array([low]),
+        np.array([high]),
+    )
+    return float(root[0])
+
+
+def critical_point(
+    activation: str | Activation,
+    depth: int,
+    *,
+    variance: float = 0.25,
+    ensemble: str = "orthogonal",
+) -> CriticalPoint:
+    """Return the point of least q on χ₁ = 1 where λ at ``depth`` has this relative variance.
+
+    Solves L(μ₂/μ₁² − 1) = v (Gaussian: L μ₂/μ₁² = v) along σ_w² = 1/μ₁(q), σ_b² = q − σ_w² E[φ²];
+    for tanh and orthogonal weights q ≈ √(v/8L). Relative error of q about 1e-8 or better.
+
+    Raises ValueError for values out of range and where no such point has σ_b² ≥ 0 and q as its
+    fixed point: ReLU and the logistic sigmoid, whose ratio stays far from 1, Gaussian weights
+    deeper than v.
+
+    >>> point = critical_point("tanh", 1000, variance=0.1)
+    >>> round(point.q, 5), round(point.sigma_w2, 5), round(point.relative_variance, 9)
+    (0.0036, 1.00716, 0.1)
+    """
+    act = activations.get(activation)
+    gaussian = _is_gaussian(ensemble)
+    layers = _whole("depth", depth, 1, DEEPEST)
+    v = _positive("variance", _one("variance", variance, 0.0))
+    target = v / layers - gaussian
+    where = f"{act.name} at depth {layers} with {ensemble} weights"
+    if act.homogeneous:
+        value = layers * (float(_slope_variance(act, np.ones(1))[0]) + gaussian)
+        raise ValueError(
+            f"{where} has relative variance {value:g} at every critical point, never {v:g}: give "
+            "an activation whose slope varies with q."
+        )
+    valid = _admissible(act)
+    slope_variance = _slope_variance(act, _GRID)
+    excess = np.where(valid, slope_variance, np.nan) - target
+    at = np.flatnonzero((excess[:-1] <= 0) & (excess[1:] > 0))
+    if target <= 0 or at.size == 0:
+        reachable = slope_variance[valid] + gaussian
+        span = f"from {layers * reachable.min():.4g} to {layers * reachable.max():.4g}"
+        raise ValueError(
+            f"{where} has relative variances {span if valid.any() else 'of none'} on its critical "
+            f"line, not {v:g}: give another variance, depth or activation."
+        )
+    y = bracketed(
+        lambda _, y: np.log(np.maximum(_slope_variance(act, np.exp(y)), 1e-300) / target),
+        np.log(_GRID[at[:1]]),
+        np.log(_GRID[at[:1] + 1]),
+    )
+    reached = layers * (float(_slope_variance(act, np.exp(y))[0]) + gaussian)
+    q = float(np.exp(y[0]))
+    return CriticalPoint(q, *_weights(act, q), reached)
