@@ -16,15 +16,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-import numpy as np
 import torch
-from scipy import optimize
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mflib.experiment import _checks, draws
-from mflib.theory import activations, mean_field
-from mflib.theory._quadrature import line_rule
+from mflib.theory import activations, isometry, mean_field
 
 Variances = float | Mapping[str, float] | Callable[[str], float | None]
 
@@ -276,7 +273,7 @@ def _critical_point(
             _checks.require(_checks.number(name, value, float) > 0, name, value, "above 0")
     if act.homogeneous:
         q = 1.0 if q_star is None else float(q_star)
-        spread = depth * _spread(act, 1.0)
+        spread = float(isometry.relative_variance(act, q, depth))
         if variance is not None and spread:
             raise ValueError(
                 f"variance={variance:g} cannot be chosen for {act.name}: its Jacobian has relative "
@@ -284,36 +281,19 @@ def _critical_point(
             )
         note = "every q* is a fixed point, and the spectrum is the same at each"
         return _Point(q, float(1 / mean_field.chi_1(act, 1.0, 1.0)), 0.0, spread, note)
-    q = _q_of_variance(act, depth, variance or VARIANCE) if q_star is None else float(q_star)
+    if q_star is None:
+        target = VARIANCE if variance is None else variance
+        point = isometry.critical_point(act, depth, variance=target)
+        return _Point(point.q, point.sigma_w2, point.sigma_b2, point.relative_variance)
+    q = float(q_star)
     sigma_w2 = 1 / float(mean_field.chi_1(act, q, 1.0))
     sigma_b2 = q - float(mean_field.length_map(act, q, sigma_w2, 0.0))
     if sigma_b2 < 0:
         raise ValueError(
-            f"{act.name} is critical at q* = {q:.3g} only with sigma_b2 = {sigma_b2:.3g} < 0: "
-            "give a q_star that the critical line reaches, or use tanh or erf."
+            f"{act.name} is critical at q_star={q:g} only with sigma_b2 = {sigma_b2:.3g} < 0: give "
+            "a q_star that the critical line reaches, or use tanh or erf."
         )
-    return _Point(q, sigma_w2, sigma_b2, depth * _spread(act, q))
-
-
-def _spread(act: activations.Activation, q: float) -> float:
-    """Return μ₂/μ₁² − 1 = Var(φ′²)/E[φ′²]²."""
-    x, w = line_rule(np.array(q), act.kinks, even=act.odd)
-    square = act.d1(x) ** 2
-    mean = np.sum(w * square)
-    return float(np.sum(w * (square - mean) ** 2) / mean**2)
-
-
-def _q_of_variance(act: activations.Activation, depth: int, variance: float) -> float:
-    def excess(log_q: float) -> float:
-        return math.log(max(depth * _spread(act, math.exp(log_q)), 1e-300) / variance)
-
-    low, high = -60.0, 14.0
-    if excess(low) > 0 or excess(high) < 0:
-        raise ValueError(
-            f"{act.name} reaches the relative variance {variance:g} at depth {depth} nowhere on "
-            "its critical line: give q_star instead, or use tanh or erf."
-        )
-    return math.exp(float(optimize.brentq(excess, low, high, xtol=1e-13)))
+    return _Point(q, sigma_w2, sigma_b2, float(isometry.relative_variance(act, q, depth)))
 
 
 # --- the module tree ---------------------------------------------------------------------------

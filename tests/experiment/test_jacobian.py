@@ -15,7 +15,7 @@ from torch import nn
 from mflib.experiment import _graded, draws, initialise, jacobian
 from mflib.experiment.networks import FullyConnected
 from mflib.experiment.nonlinearities import nonlinearity
-from mflib.theory import mean_field
+from mflib.theory import isometry, mean_field
 
 DOUBLE = torch.float64
 
@@ -401,6 +401,56 @@ def test_distance_to_the_limit_falls_as_one_over_width():
     slope = np.polyfit(np.log(widths), np.log([f.ks for f in fits]), 1)[0]
     assert -1.3 < slope < -0.7
     assert fits[-1].w1 < fits[0].w1 / 3
+
+
+def against_theory(name, q, depth, ensemble, width, count):
+    w2 = critical(name, q)
+    sample = jacobian.sample_spectrum(
+        name, width=width, depth=depth, sigma_w2=w2, q=q, ensemble=ensemble, n_networks=count,
+        seed=1,
+    )  # fmt: skip
+    return jacobian.fit(sample, isometry.spectrum(name, w2, q, depth, ensemble=ensemble))
+
+
+@pytest.mark.parametrize(
+    ("name", "ensemble", "depth"), [("tanh", "orthogonal", 8), ("erf", "gaussian", 3)]
+)
+def test_smooth_networks_reach_the_free_law_as_one_over_width(name, ensemble, depth):
+    """Networks, with slopes that depend on weights: the bias is O(1/N), and no floor is left."""
+    widths, counts = np.array([6, 12, 24]), (1500, 750, 375)
+    fits = [
+        against_theory(name, 0.3, depth, ensemble, n, count)
+        for n, count in zip(widths, counts, strict=True)
+    ]
+    slope = np.polyfit(np.log(widths), np.log([f.ks for f in fits]), 1)[0]
+    assert -1.4 < slope < -0.6
+    assert fits[-1].w1 < fits[0].w1
+
+
+def test_wide_networks_pass_and_neighbouring_laws_do_not():
+    """At width 64 the O(1/N) bias is below the networks' own spread; two layers fewer are told."""
+    q, depth = 0.3, 8
+    w2 = critical("tanh", q)
+    sample = jacobian.sample_spectrum(
+        "tanh", width=64, depth=depth, sigma_w2=w2, q=q, n_networks=24, seed=3
+    )
+    right, wrong = (
+        jacobian.fit(sample, isometry.spectrum("tanh", w2, q, d)) for d in (depth, depth - 2)
+    )
+    assert right.p_value > 0.01 > wrong.p_value
+    assert right.ks < right.ks_of_spread < wrong.ks
+
+
+def test_zeros_of_relu_approach_their_share_as_one_over_the_root_of_width():
+    """The emptiest of D layers lacks c √N of N/2 units more than the mean: slope −1/2, not −1."""
+    widths, counts = np.array([8, 32, 128]), (600, 300, 40)
+    excess = []
+    for width, count in zip(widths, counts, strict=True):
+        judged = against_theory("relu", 1.0, 4, "orthogonal", width, count)
+        assert judged.law_zeros == pytest.approx(0.5, abs=1e-9)
+        excess.append(judged.zeros - judged.law_zeros)
+    slope = np.polyfit(np.log(widths), np.log(excess), 1)[0]
+    assert -0.65 < slope < -0.35
 
 
 def test_single_networks_lie_far_closer_than_independent_draws_would():
