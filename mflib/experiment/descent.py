@@ -332,6 +332,7 @@ def train_members(
     momentum: float,
     steps_per_epoch: int | None,
     initialisation: str,
+    readout_gain: float,
     evaluation_samples: int | None,
     at: Sequence[int],
     memory_limit: int | None = None,
@@ -357,6 +358,7 @@ def train_members(
             for seed, w2 in zip(seeds, sigma_w2, strict=True)
         ],
         initialisation=initialisation,
+        readout_gain=readout_gain,
         dtype=x.dtype,
         device=x.device,
         **options,

@@ -41,12 +41,15 @@ class Network:
         sigma_b2: float | Sequence[float],
         seeds: Sequence[int],
         initialisation: str,
+        readout_gain: float,
         stem: str | None = None,
         fan: str = "in",
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> Self:
         phi = nonlinearity(activation)
+        gain = _checks.number("readout_gain", readout_gain, float)
+        _checks.require(gain > 0, "readout_gain", readout_gain, "above 0")
         w2 = _variances("sigma_w2", sigma_w2, len(seeds)).to(device)
         b2 = _variances("sigma_b2", sigma_b2, len(seeds)).to(device)
         members = draws.generators(seeds, device=device)
@@ -62,6 +65,8 @@ class Network:
             else:
                 m, n = layer.weight_shape
                 weight = draws.draw_weights(m, n, w2, members, scheme=dense, fan=fan, dtype=dtype)
+            if layer is layers[-1]:
+                weight *= gain
             weights.append(layer.lay_out(weight))
             biases.append(draws.draw_biases(layer.channels_out, b2, members, dtype=dtype))
         return cls(phi.name, weights, biases, tuple(layers))
@@ -166,6 +171,7 @@ class FullyConnected(Network):
         seeds: Sequence[int],
         initialisation: str = "gaussian",
         fan: str = "in",
+        readout_gain: float = 1.0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Self:
@@ -174,6 +180,7 @@ class FullyConnected(Network):
         ``fan="in"`` is the definition of the paper. ``fan="out"`` divides σ_w² by the layer's
         output width, as the first public implementation did: it changes the first layer's gain
         to n_in/width and the readout's to width/n_out, and nothing in between.
+        ``readout_gain`` multiplies the readout's weights.
 
         Raises ValueError for no member or different numbers of them, a negative or infinite
         variance, a width below 1, a depth below 0, and an unknown name.
@@ -194,6 +201,7 @@ class FullyConnected(Network):
             seeds=seeds,
             initialisation=initialisation,
             fan=fan,
+            readout_gain=readout_gain,
             dtype=dtype,
             device=device,
         )
@@ -220,6 +228,7 @@ class OnImages(Network):
         initialisation: str = "delta-orthogonal",
         stem: str | None = None,
         readout: str = "pool",
+        readout_gain: float = 1.0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Self:
@@ -234,7 +243,10 @@ class OnImages(Network):
         ``stem`` is another scheme for the first kernel alone. A delta kernel there, and those of
         stride 2 behind it, would see every second pixel of every second row only; "orthogonal"
         embeds each patch of pixels isometrically where ``channels`` ≥ kernel² × image channels,
-        so every pixel enters, and behind it the tower keeps norms as before.
+        so every pixel enters, and behind it the tower keeps norms as before. ``readout_gain``
+        multiplies the readout's weights: on the critical line at a small q* the logits are of
+        order √q*, and all layers together must grow until they are of order 1 before anything is
+        classified, unless a gain of about 1/√q* starts them there.
 
         Raises ValueError for no member or different numbers of them, a negative or infinite
         variance, sizes below 1, a depth that the front exceeds, an even kernel or one that wraps
@@ -260,6 +272,7 @@ class OnImages(Network):
             seeds=seeds,
             initialisation=initialisation,
             stem=stem,
+            readout_gain=readout_gain,
             dtype=dtype,
             device=device,
         )

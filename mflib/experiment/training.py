@@ -38,10 +38,11 @@ class Grid:
     their order. ``architecture`` is "fully-connected" (of ``width``), "convolutional" or
     "alternating" (both of ``channels``, ``stride2``, ``stem`` and ``readout``, see
     ``networks.Convolutional.draw``; their ``initialisation`` may be "delta-orthogonal" too, and
-    ``depths`` counts their first convolutions). ``input_range`` is the paper's for the activation
-    unless given. ``dataset_options`` are further arguments of ``data.load``. ``precision`` is
-    that of float32 matrix products where the device has a choice: "tf32" or "ieee".
-    ``evaluation_samples`` scores on the first so many samples of each part instead of all.
+    ``depths`` counts their first convolutions). ``readout_gain`` multiplies the readout's
+    weights. ``input_range`` is the paper's for the activation unless given. ``dataset_options``
+    are further arguments of ``data.load``. ``precision`` is that of float32 matrix products
+    where the device has a choice: "tf32" or "ieee". ``evaluation_samples`` scores on the first
+    so many samples of each part instead of all.
 
     Raises ValueError, one sentence naming the value, for settings out of range.
 
@@ -60,6 +61,7 @@ class Grid:
     stride2: int = 2
     stem: str | None = None
     readout: str = "pool"
+    readout_gain: float = 1.0
     dataset: str = "mnist"
     dataset_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     input_range: tuple[float, float] | None = None
@@ -86,7 +88,8 @@ class Grid:
         for option in self.dataset_options:
             require(option in data.OPTIONS, "dataset_options", option, f"of {data.OPTIONS}")
         _set(self, "sigma_b2", _bias_variances(self.sigma_b2, len(self.sigma_w2)))
-        _set(self, "momentum", number("momentum", self.momentum, float))
+        for name in ("momentum", "readout_gain"):
+            _set(self, name, number(name, getattr(self, name), float))
         for name in ("width", "channels", "batch_size", "steps"):
             _set(self, name, _checks.count(name, getattr(self, name), 1))
         for name in ("steps_per_epoch", "evaluation_samples"):
@@ -101,6 +104,7 @@ class Grid:
             require(0 <= seed < 2**63, "seeds", seed, "in [0, 2^63)")
         for rate in self.learning_rates:
             require(rate > 0, "learning_rate", rate, "above 0")
+        require(self.readout_gain > 0, "readout_gain", self.readout_gain, "above 0")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
         dense = self.architecture == "fully-connected"
         for name, choices in (
@@ -388,6 +392,7 @@ def _train_shard(
         momentum=grid.momentum,
         steps_per_epoch=grid.steps_per_epoch,
         initialisation=grid.initialisation,
+        readout_gain=grid.readout_gain,
         evaluation_samples=grid.evaluation_samples,
         at=at,
         stop=stop,

@@ -59,6 +59,22 @@ def test_batched_outputs_are_those_of_plain_modules(kind, readout, image_shape, 
     torch.testing.assert_close(network.logits(x.expand(3, *x.shape).contiguous()), states[-1])
 
 
+@pytest.mark.parametrize("kind", ARCHITECTURES.values())
+def test_a_readout_gain_multiplies_the_readout_and_nothing_else(kind):
+    sizes = {"width": 9, "n_in": 64, "n_out": 10, "depth": 3}
+    sizes = sizes if kind is ARCHITECTURES["fully-connected"] else SIZES
+    plain, loud = (
+        kind.draw("tanh", sigma_w2=[1.5], sigma_b2=0.1, seeds=[1], readout_gain=gain, **sizes)
+        for gain in (1.0, 30.0)
+    )
+    *below, readout = zip(plain.weights, loud.weights, strict=True)
+    assert torch.equal(30 * readout[0], readout[1])
+    for a, b in (*below, *zip(plain.biases, loud.biases, strict=True)):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="readout_gain=0 must be above 0"):
+        kind.draw("tanh", sigma_w2=[1.5], sigma_b2=0.1, seeds=[1], readout_gain=0, **sizes)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scheme", draws.KERNEL_SCHEMES)
 def test_a_member_is_the_same_network_in_any_company(kind, scheme):

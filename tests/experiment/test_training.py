@@ -201,6 +201,7 @@ def test_colour_images_are_convolved_too():
         ({"batch_size": None}, "batch_size=None must be an integer"),
         ({"dataset": "digit"}, "one of digits"),
         ({"dtype": "float16"}, "one of float32"),
+        ({"readout_gain": 0}, "readout_gain=0.0 must be above 0"),
         ({"precision": "bf16"}, "one of tf32"),
         ({"input_range": (0.5, -0.5)}, r"input_range=\(0.5, -0.5\) must be two finite numbers"),
         ({"input_range": 3}, "input_range=3 must be two finite numbers"),
@@ -364,6 +365,7 @@ def test_every_setting_that_decides_a_number_is_in_the_key():
         "evaluation_samples": 7, "sigma_w2": (1.0, 1.76), "input_range": (0.0, 1.0),
         "dataset_options": {"seed": 1}, "architecture": "convolutional", "channels": 7,
         "stride2": 1, "readout": "flatten", "stem": "orthogonal",
+        "readout_gain": 2.0,
     }  # fmt: skip
     for name, value in changes.items():
         assert not [k for k in keys(dataclasses.replace(SMALL, **{name: value})) if k in base], name
