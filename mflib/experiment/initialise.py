@@ -283,17 +283,35 @@ def _critical_point(
         return _Point(q, float(1 / mean_field.chi_1(act, 1.0, 1.0)), 0.0, spread, note)
     if q_star is None:
         target = VARIANCE if variance is None else variance
-        point = isometry.critical_point(act, depth, variance=target)
+        try:
+            point = isometry.critical_point(act, depth, variance=target)
+        except ValueError:
+            _explain_floor(act, depth, target)
+            raise
         return _Point(point.q, point.sigma_w2, point.sigma_b2, point.relative_variance)
     q = float(q_star)
     sigma_w2 = 1 / float(mean_field.chi_1(act, q, 1.0))
     sigma_b2 = q - float(mean_field.length_map(act, q, sigma_w2, 0.0))
+    sigma_b2 = 0.0 if abs(sigma_b2) <= 1e-12 * q else sigma_b2
     if sigma_b2 < 0:
         raise ValueError(
             f"{act.name} is critical at q_star={q:g} only with sigma_b2 = {sigma_b2:.3g} < 0: give "
             "a q_star that the critical line reaches, or use tanh or erf."
         )
     return _Point(q, sigma_w2, sigma_b2, float(isometry.relative_variance(act, q, depth)))
+
+
+def _explain_floor(act: activations.Activation, depth: int, variance: float) -> None:
+    """Raise ValueError where the whole critical line lies above the variance."""
+    least = isometry.least_slope_ratio(act)
+    floor = depth * (least.ratio - 1)
+    if floor > variance:
+        raise ValueError(
+            f"{act.name} has no isometry: on its whole critical line mu_2/mu_1^2 is at least "
+            f"{least.ratio:.3f} (there sigma_w2 = {least.sigma_w2:.4g}, q* = {least.q:.4g}), so at "
+            f"depth {depth} the relative variance is {floor:.3g} or more, not {variance:g}: use "
+            "tanh or erf, or give q_star."
+        ) from None
 
 
 # --- the module tree ---------------------------------------------------------------------------

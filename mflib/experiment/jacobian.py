@@ -252,9 +252,9 @@ def singular_values(
     """Return the singular values of ∂network(x)/∂x at each sample.
 
     ``network``: an ensemble with ``n_members`` and ``module(k)`` (all members at once), a list of
-    modules of one architecture, a module, or a differentiable function; x: (n, *shape), and
-    samples must not mix (batch normalisation in training mode does). ``hidden=True`` cuts a
-    Sequential behind its last activation: y^D instead of the logits.
+    modules of one architecture, a module, or a differentiable function; x: (n, *shape), the same
+    for all members, as the network takes it; samples must not mix (batch normalisation in training
+    mode does). ``hidden=True`` cuts a Sequential behind its last activation: y^D, not the logits.
 
     "exact" writes J down by forward or reverse mode and takes all singular values (the largest k if
     k is given), each to about 1e-16 of the largest. "lanczos" takes the largest k (default 6) from
@@ -313,6 +313,14 @@ class _Operator:
             )
         if not torch.isfinite(y).all():
             raise ValueError("network gives values that are not finite at x: scale x or weights.")
+        with torch.no_grad():
+            alone = self._apply(self._x.narrow(n_lead - 1, 0, 1))
+        first = y.narrow(n_lead - 1, 0, 1)
+        if not torch.allclose(alone, first, rtol=1e-3, atol=1e-3 * float(y.abs().max())):
+            raise ValueError(
+                "network mixes samples: its output at the first x changes when the others are left "
+                "out; give one sample at a time, or a network that treats samples apart."
+            )
         self._y_shape = y.shape[n_lead:]
         self._pull: tuple[int, Callable[..., Any]] | None = None
         self.batch = math.prod(self.lead)

@@ -1,6 +1,9 @@
 """Initialisers of plain modules: stated variances, exact isometry, nothing half done."""
 
+import json
 import math
+import runpy
+import sys
 
 import pytest
 import torch
@@ -8,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from mflib import paths
 from mflib.experiment import initialise
-from mflib.theory import mean_field
+from mflib.theory import isometry, mean_field
 
 DOUBLE = torch.float64
 
@@ -274,6 +278,15 @@ def test_gaussian_weights_stand_at_the_same_point_with_their_own_variance():
     assert two.relative_variance == pytest.approx(6 + 0.2)
 
 
+def test_the_sigmoid_stands_at_its_least_ratio_when_asked():
+    """χ₁ = 1 at σ_w² ≈ 103, σ_b² = 0: critical, with 3.45 of relative variance for each layer."""
+    best = isometry.least_slope_ratio("sigmoid")
+    chosen = initialise.critical_(network(), "sigmoid", generator=seeded(), q_star=best.q)
+    assert chosen.sigma_w2 == pytest.approx(103.0, abs=0.05)
+    assert chosen.sigma_b2 == pytest.approx(0, abs=1e-9)
+    assert chosen.relative_variance == pytest.approx(6 * (best.ratio - 1))
+
+
 def test_q_star_can_be_given():
     chosen = initialise.critical_(network(), "tanh", generator=seeded(), q_star=1e-4)
     assert chosen.sigma_w2 == pytest.approx(1.00020, abs=5e-6)
@@ -341,7 +354,9 @@ def test_bad_modules_are_refused_before_anything_changes(build, function, change
 @pytest.mark.parametrize(
     ("name", "changes", "sentence"),
     [
-        ("sigmoid", {}, "sigmoid"),
+        ("sigmoid", {}, r"no isometry: .* at least 4.449 \(there sigma_w2 = 103, .* q_star"),
+        ("gelu", {}, "gelu has no isometry"),
+        ("sigmoid", {"q_star": 1.0}, "only with sigma_b2 = -5.54 < 0"),
         ("tanh", {"scheme": "uniform"}, "scheme='uniform' must be one of gaussian, orthogonal"),
         ("tanh", {"depth": 0}, "no hidden layer"),
         ("tanh", {"variance": 0.1, "q_star": 0.1}, "give one of them"),
@@ -362,3 +377,16 @@ def test_impossible_critical_points_are_refused(name, changes, sentence):
 def test_an_ensemble_is_not_a_module():
     with pytest.raises(ValueError, match=r"must be a torch.nn.Module, not list"):
         initialise.gaussian_([], sigma_w2=1, sigma_b2=0, generator=seeded())
+
+
+def test_the_benchmark_prints_json_lines(monkeypatch, capsys):
+    script = paths.root() / "benchmarks" / "initialise.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--repeats", "1", "--largest", "16"])
+    runpy.run_path(str(script), run_name="__main__")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["benchmark"] for line in lines} == {
+        "initialise.haar_orthogonal",
+        "initialise.delta_orthogonal_",
+    }
+    assert all(line["ratio"] > 0 for line in lines)
+    assert lines[-1]["singular_values_of_one_layer"] == pytest.approx([1, 1], abs=1e-4)

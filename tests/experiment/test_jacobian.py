@@ -1,7 +1,10 @@
 """Jacobians: one spectrum by several roads, known laws, honest distances."""
 
 import dataclasses
+import json
 import math
+import runpy
+import sys
 
 import mpmath as mp
 import numpy as np
@@ -12,8 +15,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
+from mflib import paths
 from mflib.experiment import _graded, draws, initialise, jacobian
-from mflib.experiment.networks import FullyConnected
+from mflib.experiment.networks import Convolutional, FullyConnected
 from mflib.experiment.nonlinearities import nonlinearity
 from mflib.theory import isometry, mean_field
 
@@ -292,6 +296,25 @@ def test_modules_lists_and_functions_agree():
     np.testing.assert_allclose(both[1, 1], numeric, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_convolutional_ensembles_are_measured_all_at_once(hidden):
+    """Each member and sample beside autograd on that member alone."""
+    net = Convolutional.draw(
+        "tanh", sigma_w2=[1.1, 1.9], sigma_b2=0.05, channels=4, depth=4, image_shape=(1, 8, 8),
+        n_out=5, seeds=[1, 2], dtype=DOUBLE,
+    )  # fmt: skip
+    x = normal(2, 64)
+    found = jacobian.singular_values(net, x, hidden=hidden)
+    assert found.shape == ((16 if hidden else 5), 64)
+    largest = jacobian.singular_values(net, x, hidden=hidden, method="lanczos", k=3)
+    np.testing.assert_allclose(largest.values, found.values[..., :3], rtol=1e-8)
+    for k in range(2):
+        module = net.module(k)[:-3] if hidden else net.module(k)
+        j = torch.func.jacrev(lambda row, module=module: module(row[None]).flatten())(x[1])
+        values = torch.linalg.svdvals(j.detach()).numpy()
+        np.testing.assert_allclose(found.values[k, 1], values, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("shape", [(40, 40), (25, 40), (40, 25)])
 def test_lanczos_values_are_the_dense_ones(shape):
     n_out, n_in = shape
@@ -441,6 +464,18 @@ def test_wide_networks_pass_and_neighbouring_laws_do_not():
     assert right.ks < right.ks_of_spread < wrong.ks
 
 
+def test_deep_gaussian_spectra_far_below_the_range_of_float64():
+    """σ from 1 to e^-1700, where float64 ends at e^-745: still on the law."""
+    q, depth = 0.01, 600
+    w2 = critical("tanh", q)
+    sample = jacobian.sample_spectrum(
+        "tanh", width=64, depth=depth, sigma_w2=w2, q=q, n_networks=2, seed=0, ensemble="gaussian"
+    )
+    assert sample.min() < -2 * 1500
+    law = isometry.spectrum("tanh", w2, q, depth, ensemble="gaussian")
+    assert jacobian.fit(sample, law).ks < 0.04
+
+
 def test_zeros_of_relu_approach_their_share_as_one_over_the_root_of_width():
     """The emptiest of D layers lacks c √N of N/2 units more than the mean: slope −1/2, not −1."""
     widths, counts = np.array([8, 32, 128]), (600, 300, 40)
@@ -573,6 +608,8 @@ def test_bad_settings_of_samples_get_one_sentence(changes, sentence):
         (lambda: nn.Linear(12, 3), normal(2, 12), {"hidden": True}, "needs a Sequential"),
         (lambda: nn.BatchNorm1d(12), normal(2, 12), {}, r"call eval\(\)"),
         (lambda: nn.Dropout(0.5), normal(2, 12), {}, r"call eval\(\)"),
+        (lambda: lambda x: x - x.mean(0), normal(2, 12), {}, "mixes samples"),
+        (network, normal(2, 12), {"block": 0}, "block=0 must be at least 1"),
         (lambda: torch.sum, normal(2, 12), {}, "first dimension is still the samples"),
     ],
 )
@@ -603,3 +640,14 @@ def test_bad_samples_get_one_sentence(sample, options, sentence):
 def test_bad_quadratures_get_one_sentence(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         jacobian.quadrature(nn.Linear(3, 3), torch.zeros(1, 3), **options)
+
+
+def test_the_benchmark_prints_json_lines(monkeypatch, capsys):
+    script = paths.root() / "benchmarks" / "jacobian.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--repeats", "1", "--quick"])
+    runpy.run_path(str(script), run_name="__main__")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 4
+    assert all(line["ratio"] > 0 for line in lines)
+    assert lines[0]["dense_share_to_1e-6"] == 1.0
+    assert lines[2]["largest_relative_difference"] < 1e-7
