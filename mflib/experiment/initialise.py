@@ -230,13 +230,12 @@ def critical_(
     if variance is not None and q_star is not None:
         raise ValueError("variance and q_star both fix the critical point: give one of them.")
     layers = [name for name, owner in _owners(module) if isinstance(owner, _Layer)]
-    depth = len(layers) - 1 if depth is None else depth
-    if depth == 0:
+    if depth is None and len(layers) < 2:
         raise ValueError(
-            "module has no hidden layer, only a readout: state depth=… if it is a part of a "
-            "deeper network."
+            f"module has {len(layers)} Linear or Conv layers, so no hidden one before its readout: "
+            "state depth if it is part of a deeper network."
         )
-    depth = _checks.count("depth", depth, 1)
+    depth = _checks.count("depth", len(layers) - 1 if depth is None else depth, 1)
     act = activations.get(activation)
     point = _critical_point(act, depth, variance, q_star)
     fill = gaussian_ if scheme == "gaussian" else delta_orthogonal_

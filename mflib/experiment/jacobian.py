@@ -431,15 +431,11 @@ def _prepared(module: Any, hidden: bool) -> nn.Module:
             )
     if not hidden:
         return module
-    activations = [
-        k
-        for k, part in enumerate(module.children())
-        if isinstance(part, _ACTIVATIONS) and isinstance(module, nn.Sequential)
-    ]
-    if not activations:
-        raise ValueError("hidden=True needs a Sequential with an activation from this package.")
-    assert isinstance(module, nn.Sequential)
-    return module[: activations[-1] + 1]
+    if isinstance(module, nn.Sequential):
+        for k in reversed(range(len(module))):
+            if isinstance(module[k], _ACTIVATIONS):
+                return module[: k + 1]
+    raise ValueError("hidden=True needs a Sequential with an activation from this package.")
 
 
 _ACTIVATIONS = tuple({type(build()) for build in MODULES.values()})

@@ -358,7 +358,7 @@ def test_bad_modules_are_refused_before_anything_changes(build, function, change
         ("gelu", {}, "gelu has no isometry"),
         ("sigmoid", {"q_star": 1.0}, "only with sigma_b2 = -5.54 < 0"),
         ("tanh", {"scheme": "uniform"}, "scheme='uniform' must be one of gaussian, orthogonal"),
-        ("tanh", {"depth": 0}, "no hidden layer"),
+        ("tanh", {"depth": 0}, "depth=0 must be at least 1"),
         ("tanh", {"variance": 0.1, "q_star": 0.1}, "give one of them"),
         ("tanh", {"variance": 0.0}, "variance=0.0 must be above 0"),
         ("tanh", {"q_star": -1.0}, "q_star=-1.0 must be above 0"),
@@ -372,6 +372,13 @@ def test_impossible_critical_points_are_refused(name, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         initialise.critical_(module, name, **{"generator": seeded(), **changes})
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+
+
+def test_a_lone_readout_has_no_depth_of_its_own():
+    layer = nn.Linear(6, 6)
+    with pytest.raises(ValueError, match=r"module has 1 Linear or Conv layers, .* state depth"):
+        initialise.critical_(layer, "tanh", generator=seeded())
+    assert initialise.critical_(layer, "tanh", generator=seeded(), depth=9).depth == 9
 
 
 def test_an_ensemble_is_not_a_module():
