@@ -199,6 +199,7 @@ def trainability(
     store: Store | None = None,
     device: torch.device | str = "auto",
     progress: bool = True,
+    memory_limit: int | None = None,
 ) -> pd.DataFrame:
     """Train every network of a grid and return one row each.
 
@@ -206,11 +207,13 @@ def trainability(
     test_loss (mean NLL in nats), diverged. All σ_w² and learning rates of one (depth, seed) are
     trained as one batched computation, one shard: with a ``store``, shards that it holds are
     read, and a run that was stopped goes on where it was. Without one, nothing is kept.
+    ``memory_limit`` is how many bytes the stored activations of one shard may take
+    (``descent.default_memory_limit`` unless given); it changes no number.
 
     Raises ValueError for settings that the data cannot satisfy, DataUnavailable where the data
     set is not to be had.
     """
-    return _run(grid, (grid.steps,), store, device, progress).drop(columns="step")
+    return _run(grid, (grid.steps,), store, device, progress, memory_limit).drop(columns="step")
 
 
 def learning_curves(
@@ -220,6 +223,7 @@ def learning_curves(
     store: Store | None = None,
     device: torch.device | str = "auto",
     progress: bool = True,
+    memory_limit: int | None = None,
 ) -> pd.DataFrame:
     """Train as ``trainability`` does, scoring after each number of steps in ``at``.
 
@@ -229,7 +233,7 @@ def learning_curves(
     steps = _distinct("at", tuple(at), int)
     if list(steps) != sorted(steps) or not 0 <= steps[0] <= steps[-1] <= grid.steps:
         raise ValueError(f"at={list(steps)} must rise within [0, {grid.steps}], the grid's steps")
-    return _run(grid, steps, store, device, progress)
+    return _run(grid, steps, store, device, progress, memory_limit)
 
 
 def shard_keys(
@@ -277,8 +281,11 @@ def _run(
     store: Store | None,
     device: torch.device | str,
     progress: bool,
+    memory_limit: int | None,
 ) -> pd.DataFrame:
     where = resolve_device(device)
+    if memory_limit is not None:
+        _checks.count("memory_limit", memory_limit, 0)
     dataset = grid.load(where)
     _check_batches(grid, dataset)
     grid.options(dataset)
@@ -303,8 +310,20 @@ def _run(
                 tables.append(table)
                 bar.update(depth)
 
+        moving = threading.Lock()  # shards side by side share the bar
+
+        def move(depth: int) -> None:
+            with moving:
+                bar.update(depth / (1 + at[-1]))
+
         def compute(shard: tuple[int, int, dict], stop: Callable[[], bool]) -> pd.DataFrame:
-            return _train_shard(grid, dataset, shard[0], shard[1], at, stop)
+            depth, seed, _ = shard
+
+            def before_step() -> bool:
+                move(depth)
+                return stop()
+
+            return _train_shard(grid, dataset, depth, seed, at, before_step, memory_limit)
 
         try:
             with contextlib.closing(_computed(compute, missing, where)) as computed:
@@ -312,7 +331,7 @@ def _run(
                     if store is not None:
                         table = store.write(key, table, seconds=seconds)
                     tables.append(table)
-                    bar.update(depth)
+                    move(depth)
         except KeyboardInterrupt:
             kept = "all kept" if store is not None else "none kept, for want of a store"
             raise KeyboardInterrupt(
@@ -373,6 +392,7 @@ def _train_shard(
     seed: int,
     at: tuple[int, ...],
     stop: Callable[[], bool],
+    memory_limit: int | None,
 ) -> pd.DataFrame:
     points = zip(grid.sigma_w2, grid.bias_variances, strict=True)
     members = [(w2, b2, rate) for w2, b2 in points for rate in grid.learning_rates]
@@ -395,6 +415,7 @@ def _train_shard(
         readout_gain=grid.readout_gain,
         evaluation_samples=grid.evaluation_samples,
         at=at,
+        memory_limit=memory_limit,
         stop=stop,
     )
     rows = pd.DataFrame(

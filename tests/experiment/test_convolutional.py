@@ -6,6 +6,7 @@ import tracemalloc
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mflib.experiment import data, descent, draws
 from mflib.experiment.layers import Convolution, Workspace, _tables
@@ -353,6 +354,97 @@ def test_members_do_not_know_their_company(digits):
     assert not whole.weights[0][1].isfinite().all()
     for a, b in zip(whole.weights, rest.weights, strict=True):
         torch.testing.assert_close(a[[0, 2]], b, rtol=1e-10, atol=1e-13)
+
+
+def test_a_run_can_be_stopped_between_two_steps(digits):
+    network = draw(sigma_w2=[1.0], sigma_b2=0, seeds=[0])
+    trained = descent.Descent(
+        network, digits.x_train, digits.y_train, learning_rates=[0.01], seeds=[0], batch_size=8
+    )
+    asked = iter([False, False, True])
+    with pytest.raises(descent.Stopped):
+        trained.advance(10, stop=lambda: next(asked))
+    assert trained.steps_done == 2
+
+
+class _Watch(TorchDispatchMode):
+    """Record every operation's name and how much memory it makes anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("readout", ["pool", "flatten"])
+@pytest.mark.parametrize("limit", [None, 0])
+def test_a_step_neither_waits_for_the_device_nor_makes_tensors(digits, kind, readout, limit):
+    """A CUDA graph can be captured from operations that need no answer on the host."""
+    network = draw(kind, readout=readout, stem="orthogonal")
+    trained = descent.Descent(
+        network, digits.x_train, digits.y_train, learning_rates=[0.01] * 3, seeds=[0, 1, 0],
+        batch_size=8, momentum=0.9, memory_limit=limit,
+    )  # fmt: skip
+    trained.advance(1)
+    held = trained.work.bytes
+    with _Watch() as watch, torch.no_grad():
+        trained.step()
+    assert len(watch.names) > 50
+    waits = {"_local_scalar_dense", "nonzero", "item", "equal", "is_nonzero", "_to_copy"}
+    makes = {"empty", "zeros", "clone", "cat", "stack", "zeros_like", "empty_like"}
+    assert not (waits | makes) & set(watch.names)
+    assert trained.work.bytes == held
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_cuda_graph_takes_the_same_steps(digits, kind):
+    def train(device):
+        network = draw(kind)
+        network.weights = [w.to(device) for w in network.weights]
+        network.biases = [b.to(device) for b in network.biases]
+        trained = descent.Descent(
+            network, digits.x_train.to(device), digits.y_train.to(device),
+            learning_rates=[0.01, 0.05, 0.02], seeds=[0, 1, 0], batch_size=16, momentum=0.9,
+            memory_limit=0,
+        )  # fmt: skip
+        trained.advance(12)
+        return trained
+
+    on_gpu, on_cpu = train("cuda"), train("cpu")
+    assert on_gpu.graph is not None
+    for a, b in zip(on_gpu.network.weights, on_cpu.network.weights, strict=True):
+        torch.testing.assert_close(a.cpu(), b, rtol=1e-8, atol=1e-11)
+
+
+def test_delta_orthogonal_towers_learn_where_gaussian_ones_cannot(digits):
+    """The very deep recipe in small: 400 layers of 8 channels on the critical line, 30 steps.
+
+    σ_w², σ_b² belong to tanh with χ₁ = 1 and q* = 1e-4. Chance is 0.1, two standard errors of
+    360 test images are 0.032. Where kernels are Gaussian, the square of a signal that is constant
+    over the positions typically shrinks by exp(−1/channels) in a layer of the same variance, here
+    by exp(−50) in all, and every other Fourier mode shrinks more.
+    """
+    images = data.load("digits")
+    scores = {}
+    for scheme, stem in (("delta-orthogonal", "orthogonal"), ("gaussian", None)):
+        network = Convolutional.draw(
+            "tanh", sigma_w2=[1.00019997] * 2, sigma_b2=1.3325e-12, channels=8, depth=400,
+            image_shape=(1, 8, 8), n_out=10, seeds=[0, 1], stride2=1, stem=stem,
+            initialisation=scheme, readout="flatten", readout_gain=10.0,
+        )  # fmt: skip
+        descent.Descent(
+            network, images.x_train, images.y_train, learning_rates=[2e-4] * 2, seeds=[0, 1],
+            batch_size=32, momentum=0.9,
+        ).advance(30)  # fmt: skip
+        part = (images.x_test, images.y_test)
+        scores[scheme] = descent.evaluate(network, part, part).test_accuracy
+    assert (scores["delta-orthogonal"] > 0.5).all()
+    assert (abs(scores["gaussian"] - 0.1) < 2 * math.sqrt(0.09 / 360)).all()
 
 
 def test_ten_thousand_layers_take_a_step_in_bounded_memory(digits):

@@ -163,6 +163,60 @@ def test_networks_on_images_are_shards_like_any(tmp_path, monkeypatch, architect
     assert trained == [4, 4]
 
 
+def test_the_memory_limit_changes_no_bit():
+    grid = dataclasses.replace(CONVOLUTIONAL, depths=(9, 20))
+    assert same(run(grid), run(grid, memory_limit=0))
+    with pytest.raises(ValueError, match="memory_limit=-1 must be at least 0"):
+        run(grid, memory_limit=-1)
+
+
+def test_an_interrupted_convolutional_grid_keeps_its_shards_and_goes_on(tmp_path, monkeypatch):
+    grid = dataclasses.replace(CONVOLUTIONAL, initialisation="delta-orthogonal")
+    original, calls = descent.train_members, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(kwargs["depth"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(descent, "train_members", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="stopped after 2 of 4 shards, all kept"):
+        run(grid, store=Store(tmp_path))
+    begun = len(calls)
+    frame = run(grid, store=Store(tmp_path))
+    assert len(calls) == begun + 2
+    monkeypatch.undo()
+    assert same(frame, run(grid))
+
+
+def test_the_bar_moves_with_every_step_and_ends_full(tmp_path, monkeypatch):
+    """A shard of a thousand layers takes longer than a reader waits for a first sign."""
+    bars = []
+
+    class Bar:
+        def __init__(self, total, **_):
+            self.total, self.moves = total, []
+            bars.append(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return False
+
+        def update(self, n):
+            self.moves.append(n)
+
+    monkeypatch.setattr(training, "tqdm", Bar)
+    store = Store(tmp_path)
+    run(store=store)
+    run(dataclasses.replace(SMALL, depths=(3, 6, 9)), store=store)
+    for bar, shards_trained in zip(bars, (4, 2), strict=True):
+        assert sum(bar.moves) == pytest.approx(bar.total)
+        assert len(bar.moves) >= shards_trained * (SMALL.steps + 1)
+
+
 def test_biases_can_follow_the_weights_of_the_critical_line():
     """One σ_b² for each σ_w² trains what two grids of one σ_b² each train."""
     both = run(dataclasses.replace(CONVOLUTIONAL, sigma_w2=(1.2, 1.6), sigma_b2=(0.001, 0.03)))
