@@ -302,7 +302,7 @@ class _Operator:
     """
 
     def __init__(self, network: Any, x: Tensor, hidden: bool = False) -> None:
-        self._apply, self._x, n_lead = _as_map(network, x, hidden)
+        self._apply, self._push, self._x, n_lead = _as_map(network, x, hidden)
         with torch.no_grad():
             y = self._apply(self._x)
         self.lead = self._x.shape[:n_lead]
@@ -332,33 +332,22 @@ class _Operator:
         """(n_out, n_in)."""
         return self.n_out, self.n_in
 
-    def _repeated(self, p: int) -> Tensor:
-        """Return x with each sample p times in a row: vectors become samples of one pass.
-
-        A batching transform over vectors would copy every member's weights p times instead.
-        """
-        return self._x.repeat_interleave(p, dim=len(self.lead) - 1)
-
-    def _as_samples(self, vectors: Tensor, shape: Sequence[int]) -> Tensor:
-        rows = vectors.transpose(0, 1)  # (B, p, n): the last leading dimension takes p
-        return rows.reshape(*self.lead[:-1], -1, *shape)
-
-    def _as_vectors(self, samples: Tensor, p: int) -> Tensor:
-        return samples.detach().reshape(self.batch, p, -1).transpose(0, 1)
-
     def forward(self, v: Tensor) -> Tensor:
         """Return J v; (p, B, n_in) -> (p, B, n_out)."""
-        tangents = self._as_samples(v, self._x.shape[len(self.lead) :])
-        out = jvp(self._apply, (self._repeated(len(v)),), (tangents,))[1]
-        return self._as_vectors(out, len(v))
+        out = self._push(v.reshape(-1, *self._x.shape))
+        return out.detach().reshape(-1, self.batch, self.n_out)
 
     def backward(self, u: Tensor) -> Tensor:
         """Return Jᵀ u; (p, B, n_out) -> (p, B, n_in)."""
-        if self._pull is None or self._pull[0] != len(u):
-            # the graph of one forward pass serves all products with as many vectors
-            self._pull = len(u), vjp(self._apply, self._repeated(len(u)))[1]
-        out = self._pull[1](self._as_samples(u, self._y_shape))[0]
-        return self._as_vectors(out, len(u))
+        p = len(u)
+        if self._pull is None or self._pull[0] != p:
+            # vectors become samples, p to each: the graph of one forward pass serves all products
+            # with as many vectors, and no member's weights are copied
+            repeated = self._x.repeat_interleave(p, dim=len(self.lead) - 1)
+            self._pull = p, vjp(self._apply, repeated)[1]
+        rows = u.transpose(0, 1).reshape(*self.lead[:-1], -1, *self._y_shape)
+        out = self._pull[1](rows)[0].detach()
+        return out.reshape(self.batch, p, self.n_in).transpose(0, 1)
 
     def dense(self) -> Tensor:
         """Return J (B, n_out, n_in), or its transpose, from unit vectors on the shorter side."""
@@ -383,8 +372,8 @@ class _Operator:
 
 def _as_map(
     network: Any, x: Tensor, hidden: bool
-) -> tuple[Callable[[Tensor], Tensor], Tensor, int]:
-    """Return a function of a detached x and the number of its leading batch dimensions."""
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Tensor, int]:
+    """Return a function, its tangent map at x, x itself and its number of batch dimensions."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() < 2 or not x.numel():
         what = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"x must be a real tensor (samples, *shape) with samples, not {what}.")
@@ -397,20 +386,35 @@ def _as_map(
         parameters, buffers = stack_module_state(modules)
         parameters = {name: value.detach() for name, value in parameters.items()}
 
-        def one(state: Any, row: Tensor) -> Any:
-            return functional_call(modules[0], state, (row,))
+        def one(state: Any, rows: Tensor) -> Any:
+            return functional_call(modules[0], state, (rows,))
 
+        def push_one(state: Any, rows: Tensor, vectors: Tensor) -> Any:
+            return _push(lambda x: one(state, x), rows, vectors)
+
+        state = parameters, buffers
         x = _like(modules[0], x).expand(len(modules), *x.shape).contiguous()
-        return lambda rows: vmap(one)((parameters, buffers), rows), x, 2
+        # vectors inside, members outside: the other way round copies the weights for each vector
+        push = vmap(push_one, in_dims=(0, 0, 1), out_dims=1)
+        return lambda rows: vmap(one)(state, rows), lambda v: push(state, x, v), x, 2
     if isinstance(network, nn.Module):
         module = _prepared(network, hidden)
         frozen = {name: value.detach() for name, value in module.named_parameters()}
+
+        def network(rows: Tensor) -> Any:
+            return functional_call(module, frozen, (rows,))
+
         x = _like(module, x)
-        return lambda rows: functional_call(module, frozen, (rows,)), x, 1
-    if not callable(network) or hidden:
+    elif not callable(network) or hidden:
         what = "a function has no layers to cut" if callable(network) else "it cannot be called"
         raise ValueError(f"network {network!r} must be an ensemble, modules or a function: {what}.")
-    return network, x.detach(), 1
+    x = x.detach()
+    return network, lambda v: _push(network, x, v), x, 1
+
+
+def _push(function: Callable[[Tensor], Any], x: Tensor, vectors: Tensor) -> Any:
+    """Return the derivative of a function at x along each of the vectors (p, *x.shape)."""
+    return vmap(lambda vector: jvp(function, (x,), (vector,))[1])(vectors)
 
 
 def _like(module: nn.Module, x: Tensor) -> Tensor:
