@@ -219,7 +219,7 @@ def critical_(
     that orthogonal ones would, and the report states their own.
 
     ``depth``: number of hidden layers; by default all Linear and Conv layers but the last, the
-    readout. ``scheme``: "orthogonal" (``delta_orthogonal_``: delta-orthogonal kernels) or
+    readout. ``scheme``: "orthogonal" (``delta_orthogonal_`` with ``keep="variance"``) or
     "gaussian". Where φ(ax) = aφ(x), as for ReLU, the critical point is one, at any q*.
 
     Raises ValueError where there is no such point, as for the logistic sigmoid, whose critical
@@ -238,8 +238,13 @@ def critical_(
     depth = _checks.count("depth", len(layers) - 1 if depth is None else depth, 1)
     act = activations.get(activation)
     point = _critical_point(act, depth, variance, q_star)
-    fill = gaussian_ if scheme == "gaussian" else delta_orthogonal_
-    report = fill(module, sigma_w2=point.sigma_w2, sigma_b2=point.sigma_b2, generator=generator)
+    variances = {"sigma_w2": point.sigma_w2, "sigma_b2": point.sigma_b2, "generator": generator}
+    # q* is a variance per unit, so a first layer that widens must keep that, not the norm
+    report = (
+        gaussian_(module, **variances)
+        if scheme == "gaussian"
+        else delta_orthogonal_(module, keep="variance", **variances)
+    )
     return Critical(
         layers=report.layers,
         activation=act.name,

@@ -397,3 +397,21 @@ def test_the_benchmark_prints_json_lines(monkeypatch, capsys):
     }
     assert all(line["ratio"] > 0 for line in lines)
     assert lines[-1]["singular_values_of_one_layer"] == pytest.approx([1, 1], abs=1e-4)
+
+
+def test_critical_starts_a_widening_stem_at_its_fixed_point():
+    """Three colours to 24 channels: the norm must grow for the variance per unit to be q*."""
+    tower = [nn.Conv2d(24, 24, 3, padding=1, padding_mode="circular") for _ in range(20)]
+    stem = nn.Conv2d(3, 24, 3, padding=1, padding_mode="circular")
+    parts = [part for layer in (stem, *tower) for part in (layer, nn.Tanh())]
+    net = nn.Sequential(*parts, nn.Flatten(), nn.Linear(24 * 36, 5))
+    generator = torch.Generator().manual_seed(4)
+    chosen = initialise.critical_(net, "tanh", generator=generator)
+    x = torch.randn(8, 3, 6, 6, generator=generator)
+    x *= (chosen.input_square / x.square().mean()).sqrt()
+    with torch.no_grad():
+        first, last = net[0](x).square().mean(), net[:-3](x).square().mean()
+    # an orthonormal stem keeps the sum of squares, so only the biases (1e-3 of q*) are random
+    assert float(first) == pytest.approx(chosen.q_star, rel=0.01)
+    # 24 channels of one network: the length relaxes to its own fixed point within O(1/24)
+    assert float(last) == pytest.approx(chosen.q_star, rel=0.1)
