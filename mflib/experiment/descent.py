@@ -70,7 +70,8 @@ class Descent:
     """SGD with momentum on the mean negative log-likelihood of an ensemble.
 
     v ← μ v + η ∂L/∂θ,  θ ← θ − v  with one η per member; members with equal ``seeds`` share
-    their minibatches. ``network`` is trained in place.
+    their minibatches. ``network`` is trained in place, its weights first brought into the
+    order in memory that the way down wants.
 
     Backpropagation is written out: the loss's gradient is scaled by the member's η at the top,
     so each weight matrix is updated by the product that forms its gradient, and no gradient is
@@ -109,6 +110,10 @@ class Descent:
                 f"{len(learning_rates)} learning rates and {len(seeds)} seeds for "
                 f"{network.n_members} networks: give one of each per network"
             )
+        network.weights[:] = [
+            layer.lay_out(weight)
+            for layer, weight in zip(network.layers, network.weights, strict=True)
+        ]
         self.network, self.x, self.momentum = network, x, momentum
         self.phi = nonlinearity(network.activation)
         self.steps_done = 0

@@ -330,14 +330,17 @@ class Convolution:
         taken, given = _tables(self, y.device)
         if self.gathers_delta:
             gathered = self._gather(delta, self.channels_out, given, work)
-            matrix = weight.transpose(1, 2).flatten(2)
-            speed = None if velocity is None else velocity.transpose(1, 2).flatten(2)
+            shape = (e, self.channels_in, self.channels_out * self.taps)
+            # A view or nothing: weights in another order must not be descended in a copy.
+            matrix = weight.transpose(1, 2).view(shape)
+            speed = None if velocity is None else velocity.transpose(1, 2).view(shape)
             if passed is not None:
                 torch.bmm(matrix, gathered, out=passed.view(e, self.channels_in, -1))
             descend(matrix, speed, y.reshape(e, self.channels_in, -1), gathered.mT)
             return
-        matrix = weight.flatten(2)
-        speed = None if velocity is None else velocity.flatten(2)
+        shape = (e, self.channels_out, self.channels_in * self.taps)
+        matrix = weight.view(shape)
+        speed = None if velocity is None else velocity.view(shape)
         top = delta.view(e, self.channels_out, self.positions_out * n)
         if passed is not None:
             runs = (e * self.channels_in, self.taps, self.positions_out, n)

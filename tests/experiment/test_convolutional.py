@@ -292,6 +292,21 @@ def test_ensemble_equals_training_each_alone(digits, kind, scheme, readout, acti
             assert not torch.equal(a, start)
 
 
+def test_weights_in_any_order_in_memory_are_trained(digits):
+    """A network whose weights came from elsewhere, say a checkpoint, is contiguous."""
+    network = draw(stem="orthogonal")
+    loaded = copy.deepcopy(network)
+    loaded.weights = [w.clone(memory_format=torch.contiguous_format) for w in loaded.weights]
+    assert loaded.weights[3].stride() != network.weights[3].stride()
+    for one in (network, loaded):
+        descent.Descent(
+            one, digits.x_train, digits.y_train, learning_rates=[0.05] * 3, seeds=[0] * 3,
+            batch_size=8, momentum=0.5,
+        ).advance(2)  # fmt: skip
+    for a, b in zip(network.weights, loaded.weights, strict=True):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("activation", ["tanh", "gelu"])
 @pytest.mark.parametrize("kind", ARCHITECTURES.values())
 def test_checkpointing_changes_no_bit_and_takes_less_memory(digits, kind, activation):
