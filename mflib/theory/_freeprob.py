@@ -39,6 +39,7 @@ Complex = NDArray[np.complex128]
 LEAST_LOG = -575.0  # slopes below e^-575 = 1e-250 count as 0: 1/s² must not overflow
 _NEGLIGIBLE = 1e-17  # mass per unit of log r that no sum notices
 _FLAT = 4 * EPS
+_FINEST, _MOST = 14, 64  # halvings of a panel, and panels that may ask for one
 
 
 class Map(Protocol):
@@ -52,6 +53,11 @@ class Map(Protocol):
     @property
     def conditioning(self) -> float:
         """Return the relative error of x."""
+        ...
+
+    @property
+    def reach(self) -> float:
+        """Return how far below a band's upper end log r may go."""
         ...
 
     @property
@@ -150,10 +156,10 @@ class SlopeLaw:
     def _probe(self, low: float, high: float) -> Array:
         """Return ascending points that see the Gaussian and features of width one."""
         reach = REACH * self.deviation
-        # φ′ is asked just inside a kink, which from_callable finds to 1e-11
+        # φ′ is asked beside a kink, which from_callable finds to 1e-11, and never at 0 itself
         step = min(2e-11 * max(1.0, abs(low), abs(high)), 1e-4 * (high - low))
-        fine = self.width * np.sinh(np.linspace(-1, 1, 1201) * np.arcsinh(reach / self.width))
-        even = np.linspace(low, high, 601)
+        fine = self.width * np.sinh(np.linspace(-1, 1, 1200) * np.arcsinh(reach / self.width))
+        even = np.linspace(low, high, 600)
         h = np.concatenate([fine, even, low + fine, high + fine])
         inside = h[(h > low + step) & (h < high - step)]
         return np.unique(np.concatenate([[low + step], inside, [high - step]]))
@@ -196,13 +202,12 @@ class SlopeLaw:
         marks: list[float] = []
         for f in (self.activation.d1, self.activation.d2):
             values = f(h)
-            large = np.maximum(np.abs(values[1:]), np.abs(values[:-1]))
-            change = (np.sign(values[1:]) * np.sign(values[:-1]) < 0) & (
-                large > 1e-13 * np.abs(values).max()
-            )
-            at = np.flatnonzero(change)
+            # a probe may fall on the root itself; what rounding makes of a settled tail is none
+            clear = np.flatnonzero(np.abs(values) > 1e-13 * np.abs(values).max())
+            at = np.flatnonzero(np.sign(values[clear[1:]]) != np.sign(values[clear[:-1]]))
             if at.size:
-                marks += bracketed(partial(_of_point, f), h[at], h[at + 1]).tolist()
+                roots = bracketed(partial(_of_point, f), h[clear[at]], h[clear[at + 1]])
+                marks += roots.tolist()
         ends = np.unique([low, *marks, high])
         for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
             step = min(1e-12 * max(abs(a), abs(b)), 1e-9 * (b - a))
@@ -225,7 +230,8 @@ class SlopeLaw:
         low, high = np.minimum(*ends), np.maximum(*ends)
         h = np.asarray(np.interp(y, segment.log_s, segment.h))
         for _ in range(4):
-            step = (self.log_s(h) - y) / self.growth(h)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                step = (self.log_s(h) - y) / self.growth(h)
             h = np.clip(h - np.where(np.isfinite(step), step, 0.0), low, high)
         return h
 
@@ -321,6 +327,11 @@ class Product:
     def rounding(self) -> float:
         """Return what rounding leaves in log z."""
         return 4 * EPS * self.depth
+
+    @property
+    def reach(self) -> float:
+        """Return how far below a band's upper end log r may go."""
+        return LEAST_LOG
 
     @property
     def conditioning(self) -> float:
@@ -500,6 +511,11 @@ class Limit:
         """Return the relative error of x."""
         return 4 * EPS
 
+    @property
+    def reach(self) -> float:
+        """Return how far log r may go: 1e-10 of the mass is left there, at λ = exp(−1e10)."""
+        return -25.0
+
     def at(self, log_r: Array, theta: Array) -> tuple[Complex, Complex, Complex]:
         """Return log z, d log z/d log w and x."""
         log_w = log_r + 1j * theta
@@ -515,7 +531,8 @@ class Limit:
         angle = np.angle(1 - 1 / w)
         if self.smooth:
             return np.asarray((angle + (self.variance / 2 / (w - 1) ** 2).imag) / np.pi)
-        return np.asarray(((1 - self.variance) * angle - (self.variance / w).imag) / np.pi)
+        # on the graph −Im v/w = θ, without its rounding at small w
+        return np.asarray(((1 - self.variance) * angle + theta) / np.pi)
 
     @property
     def atoms(self) -> tuple[tuple[float, float], ...]:
@@ -538,7 +555,7 @@ class Limit:
 
 def _solve_angle(source: Map, log_r: Array, start: Array | None = None) -> Array:
     """Return θ = f(r), where Im log z = 0, by safeguarded Newton steps in log(θ/(π − θ))."""
-    low, high = np.full_like(log_r, -38.0), np.full_like(log_r, 34.0)
+    low, high = np.full_like(log_r, -80.0), np.full_like(log_r, 34.0)
     y = np.zeros_like(log_r)
     if start is not None:
         with np.errstate(divide="ignore"):
@@ -608,7 +625,18 @@ class Graph:
         self.end_log_lambda = np.real(log_z).reshape(-1, 2)
         above = source.above(ends.ravel(), theta) if ends.size else np.zeros(0)
         self.end_above = above.reshape(-1, 2)
+        self._count_what_underflows()
         self._trace(points)
+
+    def _count_what_underflows(self) -> None:
+        """Add what lies below the least radius to the atom at 0, as slopes below e^-575 are."""
+        if self.source.reach > LEAST_LOG or not self.bands or not self.bands[0].cut_low:
+            return
+        dead = sum(mass for place, mass in self.atoms if np.isinf(place))
+        rest = 1 - float(self.end_above[0, 0]) - dead
+        if rest > 1e-10 + self.source.conditioning:
+            alive = tuple(atom for atom in self.atoms if np.isfinite(atom[0]))
+            self.atoms = ((-np.inf, dead + rest), *alive)
 
     @property
     def edges(self) -> tuple[float, float]:
@@ -628,8 +656,8 @@ class Graph:
 
     def _significant(self, low: float, high: float) -> Band | None:
         """Return the part of a band that carries mass: ends of tails are where that dies."""
-        hard = low > high + LEAST_LOG
-        low = max(low, high + LEAST_LOG)
+        hard = low > high + self.source.reach
+        low = max(low, high + self.source.reach)
         part = np.sin(np.linspace(0, np.pi / 2, 42)[1:-1]) ** 2
         width = high - low
         down = width * part
@@ -688,11 +716,15 @@ class Graph:
         t, w = legendre(16)
         log_lambda, weights = [np.zeros(0)], [np.zeros(0)]
         for band, sides in zip(self.bands, self.end_above, strict=True):
-            cuts = np.linspace(0, np.pi, 17)
+            # moments live at the top, which a long tail would leave to one panel
+            width = band.log_r_high - band.log_r_low
+            down = 2.0 ** np.arange(-1, 10)
+            top = 2 * np.arccos(np.sqrt(down[down < width] / width))
+            cuts = np.union1d(np.linspace(0, np.pi, 17), top)
             inner = self._above(band.log_r(cuts[1:-1]))
             above = np.concatenate([sides[:1], inner, sides[1:]])
             left, right, a_left, a_right = cuts[:-1], cuts[1:], above[:-1], above[1:]
-            for level in range(25):
+            for level in range(_FINEST + 1):
                 psi = left[:, None] + (right - left)[:, None] * t
                 log_r = band.log_r(psi.ravel())
                 angle = _solve_angle(self.source, log_r, self._guess(log_r))
@@ -702,10 +734,13 @@ class Graph:
                 mass *= (right - left)[:, None] * w
                 exact = a_left - a_right
                 tolerance = max(1e-11, self.source.conditioning)
-                error = np.abs(mass.sum(axis=1) - exact)
                 floor = 4 * self.source.rounding + 0.01 * self.source.conditioning
-                bad = error > tolerance * exact + floor
-                if level == 24:
+                short = exact - mass.sum(axis=1)
+                bad = np.abs(short) > tolerance * exact + floor
+                if level == _FINEST or bad.sum() > _MOST:
+                    # what is left is a singular end or rounding: keep the shape and the mass
+                    factor = short / np.maximum(mass.sum(axis=1), 1e-300)
+                    mass *= 1 + np.where(bad, np.clip(factor, -1.0, 1.0), 0.0)[:, None]
                     bad[:] = False
                 log_lambda.append(y.reshape(psi.shape)[~bad].ravel())
                 weights.append(mass[~bad].ravel())
@@ -759,22 +794,25 @@ class Graph:
             old = theta[rows]
             log_r[rows] = np.clip(log_r[rows] + step.real, *ends)
             theta[rows] = np.clip(old + step.imag, old / 8, old + 0.9 * (np.pi - old))
-            moving = np.abs(step) > 1e-9 * np.minimum(1.0, old)
+            # in a tail the graph is the real axis, to rounding
+            moving = np.abs(step) > 1e-9 * np.clip(old, 1e-5, 1.0)
             moving &= np.abs(gap) > 4 * self.source.rounding * np.minimum(1.0, old)
             rows = rows[moving]
             if rows.size == 0:
                 break
         if rows.size:
-            log_r[rows] = bracketed(
-                lambda at, r: self._log_lambda(r) - target[rows[at]],
-                np.full(rows.size, ends[0]),
-                np.full(rows.size, ends[1]),
-            )
-            theta[rows] = _solve_angle(self.source, log_r[rows])
+            self._bisect(log_r, theta, rows, target, ends)
         return log_r, theta
 
-    def _log_lambda(self, log_r: Array) -> Array:
-        return np.asarray(self.source.at(log_r, _solve_angle(self.source, log_r))[0].real)
+    def _bisect(self, log_r: Array, theta: Array, rows: Rows, target: Array, ends: Array) -> None:
+        """Halve the range of log r at the rows where Newton's steps did not settle."""
+        low, high = np.full(rows.size, ends[0]), np.full(rows.size, ends[1])
+        for _ in range(50):
+            middle = (low + high) / 2
+            angle = _solve_angle(self.source, middle)
+            less = self.source.at(middle, angle)[0].real < target[rows]
+            low, high = np.where(less, middle, low), np.where(less, high, middle)
+        log_r[rows], theta[rows] = middle, angle
 
 
 class Direct:

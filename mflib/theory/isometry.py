@@ -388,15 +388,21 @@ _GRID = 10.0 ** np.linspace(-12, 6, 361)
 
 
 def _admissible(act: Activation) -> NDArray[np.bool_]:
-    """Return where on the grid χ₁ = 1 has σ_b² = q − E[φ²]/E[φ′²] ≥ 0."""
-    square, slope, _ = gaussian_moments(act, _GRID)
-    excess = 1 - square / slope / _GRID
-    # the difference is rounding where φ is still linear: its sign is that of its leading term,
-    # which shows at the next q that is large enough
+    """Return where on the grid χ₁ = 1 at a stable q with σ_b² = q − E[φ²]/E[φ′²] ≥ 0."""
+    square, slope, growth = gaussian_moments(act, _GRID)
+    return _not_negative(1 - square / slope / _GRID) & _not_negative(1 - growth / slope)
+
+
+def _not_negative(excess: Array) -> NDArray[np.bool_]:
+    """Return the sign of a difference along the grid of q.
+
+    It is rounding where φ is still linear: there the sign is that of the leading term, which shows
+    at the next q that is large enough.
+    """
     clear = np.flatnonzero(np.abs(excess) > 1e-10)
     if clear.size == 0:
-        return np.ones(_GRID.size, dtype=bool)
-    first = np.minimum(np.searchsorted(clear, np.arange(_GRID.size)), clear.size - 1)
+        return np.ones(excess.size, dtype=bool)
+    first = np.minimum(np.searchsorted(clear, np.arange(excess.size)), clear.size - 1)
     return np.asarray(excess[clear[first]] > 0)
 
 
@@ -410,9 +416,9 @@ def _weights(act: Activation, q: float) -> tuple[float, float]:
 def least_slope_ratio(activation: str | Activation) -> LeastSlopeRatio:
     """Return the least μ₂/μ₁² on the line χ₁ = 1, σ_w² = 1/μ₁(q), σ_b² = q − σ_w² E[φ²] ≥ 0.
 
-    Dynamical isometry at any depth needs a ratio near 1: the relative variance of λ is at least
-    L(ratio − 1). Looks at q → 0 and q from 1e-12 to 1e6. Raises ValueError where the line is
-    empty.
+    Only stable q count: q → 0 and 1e-12 to 1e6. Dynamical isometry at any depth needs a ratio near
+    1, since the relative variance of λ is at least L(ratio − 1). Raises ValueError where the line
+    is empty.
 
     >>> round(least_slope_ratio("sigmoid").ratio, 2)
     4.45
@@ -424,7 +430,7 @@ def least_slope_ratio(activation: str | Activation) -> LeastSlopeRatio:
         return LeastSlopeRatio(ratio, np.nan, 1 / slope, 0.0)
     valid = _admissible(act)
     if not valid.any():
-        raise ValueError(f"{act.name} has chi_1 = 1 at no fixed point with sigma_b2 >= 0.")
+        raise ValueError(f"{act.name} has chi_1 = 1 at no stable q with sigma_b2 >= 0.")
     variance = np.where(valid, _slope_variance(act, _GRID), np.inf)
     i = int(np.argmax(variance <= variance.min() + 1e-13))
     log_q = np.log(_GRID)
@@ -500,12 +506,13 @@ def critical_point(
     slope_variance = _slope_variance(act, _GRID)
     excess = np.where(valid, slope_variance, np.nan) - target
     at = np.flatnonzero((excess[:-1] <= 0) & (excess[1:] > 0))
+    if not valid.any():
+        raise ValueError(f"{act.name} has chi_1 = 1 at no stable q with sigma_b2 >= 0.")
     if target <= 0 or at.size == 0:
-        reachable = slope_variance[valid] + gaussian
-        span = f"from {layers * reachable.min():.4g} to {layers * reachable.max():.4g}"
+        reachable = layers * (slope_variance[valid] + gaussian)
         raise ValueError(
-            f"{where} has relative variances {span if valid.any() else 'of none'} on its critical "
-            f"line, not {v:g}: give another variance, depth or activation."
+            f"{where} has relative variances from {reachable.min():.4g} to {reachable.max():.4g} "
+            f"on its critical line, not {v:g}: give another variance, depth or activation."
         )
     y = bracketed(
         lambda _, y: np.log(np.maximum(_slope_variance(act, np.exp(y)), 1e-300) / target),

@@ -26,3 +26,10 @@ SPREAD_SLOPE = (-0.5, 0.1)
 
 # seconds of processor time on one core for the 100 × 100 grid, all six quantities
 GRID_SECONDS = {"tanh": 1.5, "other": 4.0}
+
+# spectra of the Jacobian: density and atoms together, moments by integration against closed forms
+MASS = 1e-9
+SPECTRAL_MOMENT = 1e-8
+
+# seconds of processor time on one core for a curve of 400 points at depth 1024
+SPECTRUM_SECONDS = 1.0
