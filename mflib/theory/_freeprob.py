@@ -39,7 +39,7 @@ Complex = NDArray[np.complex128]
 LEAST_LOG = -575.0  # slopes below e^-575 = 1e-250 count as 0: 1/s² must not overflow
 _NEGLIGIBLE = 1e-17  # mass per unit of log r that no sum notices
 _FLAT = 4 * EPS
-_FINEST, _MOST = 14, 64  # halvings of a panel, and panels that may ask for one
+_FINEST, _MOST = 7, 32  # halvings of a panel, and panels that may ask for one
 
 
 class Map(Protocol):
