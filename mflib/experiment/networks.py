@@ -329,6 +329,12 @@ class Convolutional(OnImages):
     A convolution to ``channels`` (the stem), ``stride2`` of them with stride 2, then stride 1
     up to ``depth`` convolutions in all, φ after each; then the readout. A stride-2 convolution
     with a delta kernel reads every second position of every second row.
+
+    Which readout when: with s = ``stride2`` and φ = 1, "pool" makes the logits functions of the
+    4^s sums of pixels over the sublattices of spacing 2^s (where that divides the sides), whatever
+    the weights, since an average over all positions forgets where anything was. So a pooled
+    network learns through the curvature of φ alone, and slowly at a small q*; "flatten" sees
+    every position at once.
     """
 
     @classmethod

@@ -141,6 +141,24 @@ def test_an_orthogonal_stem_embeds_patches_and_lets_every_pixel_in():
     assert (pixels_seen(None), pixels_seen("orthogonal")) == (16, 64)
 
 
+@pytest.mark.parametrize("stride2", [0, 1, 2])
+def test_a_linear_pooled_network_sees_the_sums_over_sublattices_alone(stride2):
+    """Pixels shuffled within each sublattice of spacing 2^s change no logit of a pooled one."""
+    spacing = 2**stride2
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(3, 64, dtype=DOUBLE, generator=generator)
+    blocks = x.view(3, 8 // spacing, spacing, 8 // spacing, spacing).permute(0, 2, 4, 1, 3)
+    shuffled = blocks.flatten(3)[..., torch.randperm(64 // spacing**2, generator=generator)]
+    other = shuffled.view(blocks.shape).permute(0, 3, 1, 4, 2).reshape(3, 64)
+    assert (x - other).abs().max() > 0.1
+    for readout, same in (("pool", True), ("flatten", False)):
+        network = draw(
+            activation="linear", stride2=stride2, readout=readout, initialisation="gaussian"
+        )
+        one, two = network.logits(x), network.logits(other)
+        assert torch.allclose(one, two, rtol=0, atol=1e-12) == same
+
+
 @pytest.mark.parametrize("scheme", ["gaussian", "orthogonal"])
 def test_kernel_variances_are_the_stated_ones(scheme):
     """Within 5 standard errors of a Gaussian sample's; those of orthogonal entries are smaller."""
