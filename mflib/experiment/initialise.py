@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -238,13 +239,9 @@ def critical_(
     depth = _checks.count("depth", len(layers) - 1 if depth is None else depth, 1)
     act = activations.get(activation)
     point = _critical_point(act, depth, variance, q_star)
-    variances = {"sigma_w2": point.sigma_w2, "sigma_b2": point.sigma_b2, "generator": generator}
     # q* is a variance per unit, so a first layer that widens must keep that, not the norm
-    report = (
-        gaussian_(module, **variances)
-        if scheme == "gaussian"
-        else delta_orthogonal_(module, keep="variance", **variances)
-    )
+    fill = gaussian_ if scheme == "gaussian" else partial(delta_orthogonal_, keep="variance")
+    report = fill(module, sigma_w2=point.sigma_w2, sigma_b2=point.sigma_b2, generator=generator)
     return Critical(
         layers=report.layers,
         activation=act.name,
