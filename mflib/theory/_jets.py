@@ -8,6 +8,7 @@ its derivatives are exact to rounding.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,21 @@ from mflib.theory._arrays import Array
 
 # ufunc -> (f, f', f'') of one argument
 Rule = Callable[[Array], tuple[Array, Array, Array]]
+
+
+# where pieces of a function met: |x| at 0, max(x, y) at x = y
+_meetings: ContextVar[list[Array] | None] = ContextVar("_meetings", default=None)
+
+
+def _meet(at: Array) -> None:
+    found = _meetings.get()
+    if found is not None and np.any(at):
+        found.append(at)
+
+
+def _absolute(x: Array) -> tuple[Array, Array, Array]:
+    _meet(x == 0)
+    return np.abs(x), np.sign(x), np.zeros_like(x)
 
 
 def _logistic(x: Array) -> tuple[Array, Array, Array]:
@@ -51,8 +67,8 @@ def _ndtr(x: Array) -> tuple[Array, Array, Array]:
 _RULES: dict[Any, Rule] = {
     np.negative: lambda x: (-x, -np.ones_like(x), np.zeros_like(x)),
     np.positive: lambda x: (x, np.ones_like(x), np.zeros_like(x)),
-    np.absolute: lambda x: (np.abs(x), np.sign(x), np.zeros_like(x)),
-    np.fabs: lambda x: (np.abs(x), np.sign(x), np.zeros_like(x)),
+    np.absolute: _absolute,
+    np.fabs: _absolute,
     np.sign: lambda x: (np.sign(x), np.zeros_like(x), np.zeros_like(x)),
     np.exp: lambda x: (np.exp(x), np.exp(x), np.exp(x)),
     np.expm1: lambda x: (np.expm1(x), np.exp(x), np.exp(x)),
@@ -136,10 +152,16 @@ class Jet(NDArrayOperatorsMixin):
             return Jet(ratio, slope, (f2 - 2 * slope * g1 - ratio * g2) / g)
         if ufunc in (np.power, np.float_power):
             return _power(a, b)
+        if ufunc in (np.maximum, np.fmax, np.minimum, np.fmin):
+            _meet(np.equal(f, g))
         if ufunc in (np.maximum, np.fmax):
             return _select(f >= g, a, b)
         if ufunc in (np.minimum, np.fmin):
             return _select(f <= g, a, b)
+        if ufunc is np.logaddexp:
+            p, rest = special.expit(f - g), special.expit(g - f)
+            curve = p * f2 + rest * g2 + p * rest * (f1 - g1) ** 2
+            return Jet(np.logaddexp(f, g), p * f1 + rest * g1, curve)
         if ufunc is np.heaviside:
             step = np.heaviside(f, g)
             return Jet(step, np.zeros_like(step), np.zeros_like(step))
@@ -172,7 +194,26 @@ _COMPARISONS = {
 
 
 def differentiate(f: Callable[[Any], Any], x: Array) -> Jet:
-    """Return f, f′, f″ at x; raise TypeError where f uses something that jets do not follow."""
+    """Return f, f′, f″ at x; raise TypeError where f uses something that jets do not follow.
+
+    Where pieces meet, as in max(x, 0) + log(1 + exp(−|x|)) at 0, the rules are no derivative of the
+    whole: there f′ and f″ are the means of those beside it, to 1e-18 of f‴ where f is smooth.
+    """
+    token = _meetings.set([])
+    try:
+        jet = _follow(f, x)
+        found = _meetings.get() or []
+    finally:
+        _meetings.reset(token)
+    for at in found:
+        meets = np.broadcast_to(at, x.shape)
+        step = 1e-9 * np.maximum(1.0, np.abs(x[meets]))
+        right, left = _follow(f, x[meets] + step), _follow(f, x[meets] - step)
+        jet.d1[meets], jet.d2[meets] = (right.d1 + left.d1) / 2, (right.d2 + left.d2) / 2
+    return jet
+
+
+def _follow(f: Callable[[Any], Any], x: Array) -> Jet:
     out = f(Jet(x, np.ones_like(x), np.zeros_like(x)))
     if not isinstance(out, Jet):
         raise TypeError("the function did not return a jet")

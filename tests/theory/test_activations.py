@@ -232,6 +232,25 @@ def test_smooth_function_with_kinks_of_slope_and_curvature():
         assert point.chi_1 <= 1
 
 
+SOFTPLUS = [
+    lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    lambda x: np.logaddexp(0, x),
+    lambda x: np.logaddexp(x - 3, 2 * x - 3) - x + 3,
+]
+
+
+@pytest.mark.parametrize("softplus", SOFTPLUS)
+def test_a_smooth_function_of_pieces_is_smooth_where_they_meet(softplus):
+    """Softplus has φ′(0) = 1/2 and φ″(0) = 1/4, however it is written."""
+    act = activations.from_callable(softplus)
+    assert act.kinks == ()
+    x = np.array([-700.0, -30.0, -1e-12, 0.0, 1e-12, 0.7, 30.0, 700.0])
+    np.testing.assert_allclose(act.d1(x), special.expit(x), rtol=1e-14, atol=1e-13)
+    slope = special.expit(x) * special.expit(-x)
+    np.testing.assert_allclose(act.d2(x), slope, rtol=1e-14, atol=1e-12)
+    assert float(act.d1(0.0)) == pytest.approx(0.5, abs=1e-15)
+
+
 def test_complex_arguments_serve_where_jets_do_not_follow():
     def series(x):
         out = np.empty_like(x)  # assigning into a plain array hides the function from jets
