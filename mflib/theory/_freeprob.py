@@ -37,7 +37,9 @@ from mflib.theory.activations import Activation
 Complex = NDArray[np.complex128]
 
 LEAST_LOG = -575.0  # slopes below e^-575 = 1e-250 count as 0: 1/s² must not overflow
-_NEGLIGIBLE = 1e-17  # mass per unit of log r that no sum notices
+_NEGLIGIBLE = 1e-16  # mass per unit of log r that no sum notices
+_SCARCE = 1e-13  # mass per unit of log r at which a tail may be cut anywhere
+_LEAST_ANGLE = -46.0  # of log(θ/(π − θ)): there is no mass
 _FLAT = 4 * EPS
 _FINEST, _MOST = 7, 32  # halvings of a panel, and panels that may ask for one
 
@@ -210,17 +212,19 @@ class SlopeLaw:
                 marks += roots.tolist()
         ends = np.unique([low, *marks, high])
         for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            # φ′ is asked beside a kink or root, and at the Gaussian's end, which is the support's
             step = min(1e-12 * max(abs(a), abs(b)), 1e-9 * (b - a))
+            reach = REACH * self.deviation
+            limits = a if a <= -reach else a + step, b if b >= reach else b - step
             logistic = special.expit(np.linspace(-36, 36, 181))
             part = np.unique(np.concatenate([logistic, np.linspace(0, 1, 401)]))
             inside = h[(h > a) & (h < b)]
             grid = np.unique(np.concatenate([a + (b - a) * part, inside]))
-            grid = np.clip(grid, a + step, b - step)
+            grid = np.clip(grid, *limits)
             y = self.log_s(grid)
             if y[-1] < y[0]:
                 grid, y = grid[::-1], y[::-1]
             y = np.maximum.accumulate(y)
-            reach = REACH * self.deviation
             self.segments.append(Segment(a, b, a <= -reach, b >= reach, grid, y))
 
     def inverse(self, segment: Segment, y: Array) -> Array:
@@ -265,8 +269,10 @@ class SlopeLaw:
             pole = self.inverse(seg, y)
             # how far s runs along h until it is as far from s(pole) as w is
             gap = np.minimum(np.hypot(log_r - y, theta), 1.0)
-            reach = [np.abs(np.interp(y + d, seg.log_s, seg.h) - pole) for d in (gap, -gap)]
-            scale = np.clip(np.maximum(*reach), 1e-13 * (self.width + np.abs(pole)), self.width)
+            # by the table alone: its distance from the pole is that of a chord from its curve
+            near = np.interp(y, seg.log_s, seg.h)
+            reach = [np.abs(np.interp(y + d, seg.log_s, seg.h) - near) for d in (gap, -gap)]
+            scale = np.clip(np.maximum(*reach), 1e-15 * (self.width + np.abs(pole)), self.width)
             fixed = np.broadcast_to(np.array(seg.anchors), (log_r.size, len(seg.anchors)))
             anchors = np.sort(np.concatenate([fixed, pole[:, None]], axis=1), axis=1)
             low, high = np.full_like(log_r, seg.low), np.full_like(log_r, seg.high)
@@ -289,6 +295,14 @@ class SlopeLaw:
         s, p = np.concatenate([s, self.atom_s]), np.concatenate([p, self.atom_p])
         mean = float(p @ s)
         return float(np.sqrt(p @ (s - mean) ** 2)) / mean
+
+    @cached_property
+    def crowded(self) -> bool:
+        """Return whether s has mass at its largest values, where a Gaussian may have died."""
+        _, s, p = self.line()
+        s, p = np.concatenate([s, self.atom_s]), np.concatenate([p, self.atom_p])
+        near = self.support[-1][1] * (1 - 0.01 * min(1.0, self.spread))
+        return bool(p[s >= near].sum() > 1e-6)
 
     def line(self) -> tuple[Array, Array, Array]:
         """Return h, s and weights (M,) of the segments: E over the continuous part of s."""
@@ -376,24 +390,32 @@ class Product:
         whole, x, variance, square, _ = self._ratios(log_r, theta, potential=False)
         spread = variance / (x * whole)  # −d log t/d log w
         if self.gaussian:
-            log_z = self.depth * (self.log_sigma_w2 + log_r + 1j * theta + _log(x))
-            log_z += _log(whole) - _log(x)
             slope = 1 + spread - self.depth * square / x
         else:
-            t = x / whole * np.exp(1j * theta)
-            log_z = (self.depth - 1) * (log_r + _log(t)) + self.depth * self.log_sigma_w2
-            log_z += log_r + 1j * theta
             slope = 1 - (self.depth - 1) * spread
-        return log_z, slope, x
+        return self._log_z(log_r, theta, whole, x), slope, x
+
+    def _log_z(self, log_r: Array, theta: Array, whole: Complex, x: Complex) -> Complex:
+        if self.gaussian:
+            log_z = self.depth * (self.log_sigma_w2 + log_r + 1j * theta + _log(x))
+            return np.asarray(log_z + _log(whole) - _log(x))
+        t = x / whole * np.exp(1j * theta)
+        log_z = (self.depth - 1) * (log_r + _log(t)) + self.depth * self.log_sigma_w2
+        return np.asarray(log_z + log_r + 1j * theta)
 
     def above(self, log_r: Array, theta: Array) -> Array:
-        """Return the mass above: Im of the integral of x d log z, over π."""
+        """Return the mass above: Im of the integral of x d log z, over π.
+
+        A point is on the graph to rounding only: the integral is carried on from there to
+        Im log z = 0 by its integrand.
+        """
         whole, x, _, _, angle = self._ratios(log_r, theta, potential=True)
         if self.gaussian:
             total = self.depth * (angle + x.imag) - _log(whole).imag
         else:
             total = self.depth * angle + (self.depth - 1) * _log(whole).imag
-        return np.asarray(total / np.pi)
+        left = self._log_z(log_r, theta, whole, x).imag
+        return np.asarray((total - x.real * left) / np.pi)
 
     @cached_property
     def atoms(self) -> tuple[tuple[float, float], ...]:
@@ -412,10 +434,19 @@ class Product:
         return tuple(sorted(found))
 
     def upper_edge(self) -> float:
-        """Return the largest log λ: where d log z/dw = 0 beyond the support of s, or at its end."""
+        """Return the largest log λ: of the last band that has mass, or of the atom above it."""
         top = np.log(self.law.support[-1][1])
         if self.depth == 1 and not self.gaussian:
             return float(self.log_sigma_w2 + top)
+        if self.law.crowded:
+            return self._regular_edge(top)
+        bands = [_living(self, *band) for band in self.bands()]
+        last = [band for band in bands if band is not None][-1:]
+        ends = [float(_ends(self, band)[1][1]) for band in last]
+        return max(ends + [place for place, _ in self.atoms])
+
+    def _regular_edge(self, top: float) -> float:
+        """Return log λ where d log z/dw = 0 beyond the support of s, or at its end."""
         low, high = np.array([-30.0]), np.array([np.log(1e3 * self.depth) + 8])
 
         def place(y: Array) -> Array:
@@ -424,12 +455,9 @@ class Product:
         def slope(_: Rows, y: Array) -> Array:
             return np.asarray(self.at(place(y), np.zeros_like(y))[1].real)
 
-        with np.errstate(divide="ignore", invalid="ignore"):
-            inside = not slope(np.arange(1), low)[0] > 0
-        if not inside:
+        if slope(np.arange(1), low)[0] > 0:
             return float(self.at(place(low), np.zeros(1))[0][0].real)
-        low = np.array([-25.0])
-        edge = bracketed(slope, low, high)
+        edge = bracketed(slope, np.array([-25.0]), high)
         return float(self.at(place(edge), np.zeros(1))[0][0].real)
 
     def _outside(self, w: Array) -> NDArray[np.bool_]:
@@ -555,7 +583,7 @@ class Limit:
 
 def _solve_angle(source: Map, log_r: Array, start: Array | None = None) -> Array:
     """Return θ = f(r), where Im log z = 0, by safeguarded Newton steps in log(θ/(π − θ))."""
-    low, high = np.full_like(log_r, -80.0), np.full_like(log_r, 34.0)
+    low, high = np.full_like(log_r, _LEAST_ANGLE), np.full_like(log_r, 34.0)
     y = np.zeros_like(log_r)
     if start is not None:
         with np.errstate(divide="ignore"):
@@ -572,13 +600,15 @@ def _solve_angle(source: Map, log_r: Array, start: Array | None = None) -> Array
         high[rows] = np.where(below, high[rows], y[rows])
         with np.errstate(divide="ignore", invalid="ignore"):
             step = -gap / (slope.real * theta * special.expit(-y[rows]))
-        new = y[rows] + step
+        # the step that is Newton's in θ, or π − θ: Im log z is linear there in a tail
+        side = np.where(y[rows] < 0, 1.0, -1.0)
+        new = y[rows] + side * np.log1p(np.maximum(side * step, -0.9999))
         inside = (new > low[rows]) & (new < high[rows])
         # Newton squares the error: a step of 1e-8 leaves 1e-16
         settled = inside & (np.abs(step) < 1e-8)
-        settled |= (np.abs(gap) < source.rounding * np.minimum(1.0, theta)) | (
-            high[rows] - low[rows] < 1e-13
-        )
+        settled |= np.abs(gap) < source.rounding * np.minimum(1.0, theta)
+        # θ is known to EPS at best, as s is
+        settled |= (high[rows] - low[rows]) * theta < 0.1 * EPS
         y[rows] = np.where(inside, new, np.where(settled, y[rows], (low[rows] + high[rows]) / 2))
         rows = rows[~settled]
     return np.asarray(np.pi * special.expit(y))
@@ -604,25 +634,82 @@ class Band:
         return np.where(psi < np.pi / 2, low, self.log_r_high - width * np.cos(psi / 2) ** 2)
 
 
+def _mass_rate(source: Map, log_r: Array, theta: Array) -> tuple[Array, Array, Array]:
+    """Return log λ, its density and d log λ/d log r on the graph."""
+    log_z, slope, x = source.at(log_r, theta)
+    # along Im log z = 0, dθ/d log r = −Im/Re of the slope
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = np.abs(slope) ** 2 / slope.real
+    return log_z.real, -x.imag / np.pi, rate
+
+
+def _mass(source: Map, log_r: Array) -> Array:
+    """Return the mass per unit of log r."""
+    _, density, rate = _mass_rate(source, log_r, _solve_angle(source, log_r))
+    return density * rate
+
+
+def _living(source: Map, low: float, high: float) -> Band | None:
+    """Return the part of a band that carries mass: ends of tails are where that dies."""
+    hard = low > high + source.reach
+    low = max(low, high + source.reach)
+    width = high - low
+    down = width * np.sin(np.linspace(0, np.pi / 2, 42)[1:-1]) ** 2
+    if width > 1:
+        down = np.concatenate([down / width, np.geomspace(1, width, 40)[:-1]])
+    # at a true end the mass vanishes like a root, and is there still this close by
+    beside = 1e-12 * np.array([min(width, 1.0), -width]) + np.array([0.0, width])
+    log_r = high - np.unique(np.concatenate([down, beside]))[::-1]
+    mass = _mass(source, log_r)
+    live = np.flatnonzero(mass > _NEGLIGIBLE)
+    if live.size == 0:
+        return None
+    first, last = int(live[0]), int(live[-1])
+    cut_low, cut_high = first > 0, last < log_r.size - 1
+    if cut_low:
+        low = _end_of_life(source, log_r[first], log_r[first - 1], mass[first])
+    if cut_high:
+        high = _end_of_life(source, log_r[last], log_r[last + 1], mass[last])
+    return Band(low, high, cut_low or not hard, cut_high)
+
+
+def _end_of_life(source: Map, live: float, dead: float, mass: float) -> float:
+    """Return log r where the mass ends: to rounding where it drops, as at an edge of the bulk."""
+    part = np.linspace(0, 1, 18)
+    for _ in range(12):
+        if mass < _SCARCE:
+            break
+        log_r = live + (dead - live) * part
+        inner = _mass(source, log_r[1:-1])
+        i = int(np.argmin(np.append(inner > _NEGLIGIBLE, False)))
+        live, dead = float(log_r[i]), float(log_r[i + 1])
+        mass = float(inner[i - 1]) if i else mass
+    return dead
+
+
+def _ends(source: Map, band: Band) -> tuple[Array, Array]:
+    """Return θ and log λ at both ends, each (2,)."""
+    log_r = np.array([band.log_r_low, band.log_r_high])
+    # at an edge the graph has come down to the real axis
+    theta = np.full(2, 1e-100)
+    cut = np.array([band.cut_low, band.cut_high])
+    theta[cut] = _solve_angle(source, log_r[cut])
+    return theta, source.at(log_r, theta)[0].real
+
+
 class Graph:
     """Follow the graph θ = f(r) of a map and read the spectrum off it."""
 
     def __init__(self, source: Map, points: int) -> None:
         self.source = source
         self.atoms = source.atoms
-        self.bands: list[Band] = []
-        for low, high in source.bands():
-            band = self._significant(low, high)
-            if band is not None:
-                self.bands.append(band)
+        found = [_living(source, *band) for band in source.bands()]
+        self.bands = [band for band in found if band is not None]
         ends = np.array([[b.log_r_low, b.log_r_high] for b in self.bands]).reshape(-1, 2)
-        # at an edge the graph has come down to the real axis
-        theta = np.full(ends.size, 1e-100)
-        cut = np.array([[b.cut_low, b.cut_high] for b in self.bands], dtype=bool).ravel()
-        theta[cut] = _solve_angle(source, ends.ravel()[cut])
-        log_z = source.at(ends.ravel(), theta)[0] if ends.size else np.zeros(0)
-        self.end_theta = theta.reshape(-1, 2)
-        self.end_log_lambda = np.real(log_z).reshape(-1, 2)
+        places = [_ends(source, band) for band in self.bands]
+        self.end_theta = np.array([theta for theta, _ in places]).reshape(-1, 2)
+        self.end_log_lambda = np.array([y for _, y in places]).reshape(-1, 2)
+        theta = self.end_theta.ravel()
         above = source.above(ends.ravel(), theta) if ends.size else np.zeros(0)
         self.end_above = above.reshape(-1, 2)
         self._count_what_underflows()
@@ -646,36 +733,6 @@ class Graph:
         low = -np.inf if self.bands[0].cut_low else float(self.end_log_lambda[0, 0])
         return low, float(self.end_log_lambda[-1, 1])
 
-    def _mass_rate(self, log_r: Array, theta: Array) -> tuple[Array, Array, Array]:
-        """Return log λ, its density and d log λ/d log r on the graph."""
-        log_z, slope, x = self.source.at(log_r, theta)
-        # along Im log z = 0, dθ/d log r = −Im/Re of the slope
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rate = np.abs(slope) ** 2 / slope.real
-        return log_z.real, -x.imag / np.pi, rate
-
-    def _significant(self, low: float, high: float) -> Band | None:
-        """Return the part of a band that carries mass: ends of tails are where that dies."""
-        hard = low > high + self.source.reach
-        low = max(low, high + self.source.reach)
-        part = np.sin(np.linspace(0, np.pi / 2, 42)[1:-1]) ** 2
-        width = high - low
-        down = width * part
-        if width > 1:
-            down = np.unique(np.concatenate([part, np.geomspace(1, width, 40)]))
-        log_r = high - down[::-1]
-        theta = _solve_angle(self.source, log_r)
-        _, density, rate = self._mass_rate(log_r, theta)
-        live = np.flatnonzero(density * rate > _NEGLIGIBLE)
-        if live.size == 0:
-            return None
-        first, last = int(live[0]), int(live[-1])
-        if first > 0:
-            low = float(log_r[first - 1])
-        if last < log_r.size - 1:
-            high = float(log_r[last + 1])
-        return Band(low, high, first > 0 or not hard, last < log_r.size - 1)
-
     def _trace(self, points: int) -> None:
         """Lay the points of the curve, half of them by ψ and half by mass."""
         log_r, theta, log_lambda, density = [], [], [], []
@@ -688,14 +745,14 @@ class Graph:
             psi = np.linspace(0, np.pi, 49)
             coarse = band.log_r(psi)
             crude = np.concatenate([ends[:1], _solve_angle(self.source, coarse[1:-1]), ends[1:]])
-            _, rho, rate = self._mass_rate(coarse[1:-1], crude[1:-1])
+            _, rho, rate = _mass_rate(self.source, coarse[1:-1], crude[1:-1])
             mass = np.concatenate([[0], rho * rate * np.sin(psi[1:-1]), [0]])
             total = np.concatenate([[0], np.cumsum(mass[1:] + mass[:-1])])
             blend = total / max(total[-1], 1e-300) + psi / np.pi
             place = np.interp((np.arange(count) + 0.5) * 2 / count, blend, psi)
             at = band.log_r(place)
             angle = _solve_angle(self.source, at, np.interp(place, psi, crude))
-            y, rho, _ = self._mass_rate(at, angle)
+            y, rho, _ = _mass_rate(self.source, at, angle)
             log_r.append(at)
             theta.append(angle)
             log_lambda.append(y)
@@ -728,7 +785,7 @@ class Graph:
                 psi = left[:, None] + (right - left)[:, None] * t
                 log_r = band.log_r(psi.ravel())
                 angle = _solve_angle(self.source, log_r, self._guess(log_r))
-                y, rho, rate = self._mass_rate(log_r, angle)
+                y, rho, rate = _mass_rate(self.source, log_r, angle)
                 half = (band.log_r_high - band.log_r_low) / 2
                 mass = (rho * rate * half * np.sin(psi.ravel())).reshape(psi.shape)
                 mass *= (right - left)[:, None] * w
@@ -786,7 +843,7 @@ class Graph:
         theta = np.sqrt(np.interp(target, knots, square))
         theta = np.clip(theta, 1e-9, np.pi - 1e-9)
         rows: Rows = np.arange(target.size)
-        for _ in range(40):
+        for _ in range(30):
             log_z, slope, _ = self.source.at(log_r[rows], theta[rows])
             gap = target[rows] - log_z
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -801,18 +858,22 @@ class Graph:
             if rows.size == 0:
                 break
         if rows.size:
-            self._bisect(log_r, theta, rows, target, ends)
+            at = np.clip(np.searchsorted(knots, target[rows]), 1, knots.size - 1)
+            places = np.insert(ends, 1, self.log_r[mine])
+            self._bracket(log_r, theta, rows, target, (places[at - 1], places[at]))
         return log_r, theta
 
-    def _bisect(self, log_r: Array, theta: Array, rows: Rows, target: Array, ends: Array) -> None:
-        """Halve the range of log r at the rows where Newton's steps did not settle."""
-        low, high = np.full(rows.size, ends[0]), np.full(rows.size, ends[1])
-        for _ in range(50):
-            middle = (low + high) / 2
-            angle = _solve_angle(self.source, middle)
-            less = self.source.at(middle, angle)[0].real < target[rows]
-            low, high = np.where(less, middle, low), np.where(less, high, middle)
-        log_r[rows], theta[rows] = middle, angle
+    def _bracket(
+        self, log_r: Array, theta: Array, rows: Rows, target: Array, ends: tuple[Array, Array]
+    ) -> None:
+        """Find log r along the graph at the rows where Newton's steps did not settle."""
+
+        def excess(some: Rows, at: Array) -> Array:
+            angle = _solve_angle(self.source, at, self._guess(at))
+            return np.asarray(self.source.at(at, angle)[0].real - target[rows[some]])
+
+        log_r[rows] = bracketed(excess, *ends)
+        theta[rows] = _solve_angle(self.source, log_r[rows])
 
 
 class Direct:

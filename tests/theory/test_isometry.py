@@ -123,6 +123,18 @@ def test_the_transform_against_thirty_digits():
         assert abs(ours - complex(exact)) < 1e-12 * abs(ours) / min(1.0, theta) ** 0.5
 
 
+@pytest.mark.parametrize("theta", [1e-6, 1e-9, 1e-12])
+def test_the_transform_on_the_axis_is_the_density(theta):
+    """−Im x/π → the density of log s, in closed form for s = sech⁴ h, with an error of order θ."""
+    q, log_r = 0.8, np.array([-0.3, -2.0, -9.0])
+    h = np.arccosh(np.exp(-log_r / 4))
+    exact = np.exp(-(h**2) / (2 * q)) / np.sqrt(2 * np.pi * q) / (2 * np.tanh(h))
+    s, p = SlopeLaw(activations.get("tanh"), q).rule(log_r, np.full(3, theta))
+    ours = -np.sum(p * s / (np.exp(log_r + 1j * theta)[:, None] - s), axis=1).imag / np.pi
+    # s is known to rounding: 1e-16/θ of the width of the pole
+    np.testing.assert_allclose(ours, exact, rtol=10 * theta + 1e-15 / theta)
+
+
 def test_the_rule_converges_geometrically():
     """Each half more of nodes must gain a factor, until rounding."""
     law = SlopeLaw(activations.get("silu"), 2.0)
@@ -181,6 +193,36 @@ def test_the_cdf_is_the_integral_of_the_density():
     np.testing.assert_allclose(np.diff(spectrum.cdf(y)), integral, atol=1e-10)
     assert spectrum.cdf(np.inf) == pytest.approx(1, abs=1e-12)
     assert spectrum.density_at([-np.inf, spectrum.log_lambda_max + 1]).tolist() == [0.0, 0.0]
+
+
+EASED = activations.from_callable(lambda x: x + np.tanh(x) / 2, "x + tanh(x)/2")
+
+
+@pytest.mark.parametrize(
+    ("activation", "q", "depth", "ensemble"),
+    [
+        ("gelu", 0.0137, 3, "gaussian"),  # the bulk ends where the Gaussian has died
+        ("gelu", 0.0137, 3, "orthogonal"),
+        ("silu", 1e-4, 30, "orthogonal"),
+        ("silu", 10.0, 3301, "orthogonal"),
+        ("softsign", 5.0, 2, "orthogonal"),
+        (EASED, 1e-3, 2, "orthogonal"),
+    ],
+)
+def test_hard_places(activation, q, depth, ensemble):
+    start = time.process_time()
+    spectrum = isometry.spectrum(activation, 2.0, q, depth, ensemble=ensemble)
+    assert abs(total(spectrum) - 1) < tolerances.MASS
+    closed = isometry.moments(activation, 2.0, q, depth, ensemble=ensemble)
+    for k, log_m in enumerate(closed, 1):
+        ours = spectrum.expectation(lambda y, k=k, log_m=log_m: np.exp(k * y - log_m))
+        assert abs(ours - 1) < 1e-10
+    y = np.linspace(spectrum.log_lambda[0] - 1, spectrum.log_lambda_max + 1, 240)
+    assert np.min(np.diff(spectrum.cdf(y))) > -1e-13
+    largest = isometry.largest(activation, 2.0, q, depth, ensemble=ensemble)
+    assert largest == pytest.approx(spectrum.log_lambda_max, rel=1e-12, abs=1e-12)
+    assert spectrum.cdf(largest) == pytest.approx(1, abs=1e-12)
+    assert time.process_time() - start < 8 * tolerances.SPECTRUM_SECONDS
 
 
 def test_atoms():
