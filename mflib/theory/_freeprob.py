@@ -75,6 +75,11 @@ class Map(Protocol):
         """Return the mass above λ = z at points of the graph, (n,)."""
         ...
 
+    @property
+    def marks(self) -> Array:
+        """Return log r at which the density may be singular inside a band, (n,)."""
+        ...
+
     def bands(self) -> list[tuple[float, float]]:
         """Return the intervals of log r on which f(r) > 0; −inf for r = 0."""
         ...
@@ -96,9 +101,10 @@ class Segment:
 
     @property
     def anchors(self) -> tuple[float, ...]:
-        """Return the ends that the rule must resolve: not those where the Gaussian has died."""
-        ends = ((self.low, self.outer_low), (self.high, self.outer_high))
-        return tuple(end for end, outer in ends if not outer)
+        """Return what the rule must resolve: 0, and ends but where the Gaussian has died."""
+        low = () if self.outer_low else (self.low,)
+        high = () if self.outer_high else (self.high,)
+        return (*low, *((0.0,) if self.low < 0 < self.high else ()), *high)
 
 
 class SlopeLaw:
@@ -212,10 +218,7 @@ class SlopeLaw:
                 marks += roots.tolist()
         ends = np.unique([low, *marks, high])
         for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
-            # φ′ is asked beside a kink or root, and at the Gaussian's end, which is the support's
-            step = min(1e-12 * max(abs(a), abs(b)), 1e-9 * (b - a))
-            reach = REACH * self.deviation
-            limits = a if a <= -reach else a + step, b if b >= reach else b - step
+            limits = self._beside(a, b), self._beside(b, a)
             logistic = special.expit(np.linspace(-36, 36, 181))
             part = np.unique(np.concatenate([logistic, np.linspace(0, 1, 401)]))
             inside = h[(h > a) & (h < b)]
@@ -225,7 +228,20 @@ class SlopeLaw:
             if y[-1] < y[0]:
                 grid, y = grid[::-1], y[::-1]
             y = np.maximum.accumulate(y)
+            reach = REACH * self.deviation
             self.segments.append(Segment(a, b, a <= -reach, b >= reach, grid, y))
+
+    def _beside(self, end: float, other: float) -> float:
+        """Return where to ask φ′ for its value at an end of a segment.
+
+        As near as rounding allows, further where φ′ is still that of the other side of a kink that
+        is known to 1e-11, or has lost its digits beside a root.
+        """
+        length = other - end
+        near = end + np.copysign(4 * EPS * max(abs(end), 1e-3 * abs(length)), length)
+        far = end + np.copysign(min(1e-12 * max(abs(end), abs(other)), 1e-9 * abs(length)), length)
+        log_s = self.log_s(np.array([near, far]))
+        return float(near if abs(log_s[1] - log_s[0]) < 1e-8 else far)
 
     def inverse(self, segment: Segment, y: Array) -> Array:
         """Return h in the segment with log s(h) = y, to rounding where log s changes."""
@@ -308,9 +324,7 @@ class SlopeLaw:
         """Return h, s and weights (M,) of the segments: E over the continuous part of s."""
         parts = []
         for seg in self.segments:
-            anchors = np.array(
-                [sorted({*seg.anchors, *((0.0,) if seg.low < 0 < seg.high else ())})]
-            )
+            anchors = np.array([seg.anchors])
             ends = np.array([seg.low]), np.array([seg.high])
             if anchors.size == 0:
                 anchors = ends[0][None] / 2 + ends[1][None] / 2
@@ -433,6 +447,11 @@ class Product:
                 )
         return tuple(sorted(found))
 
+    @property
+    def marks(self) -> Array:
+        """Return log r at which the density may be singular: atoms of s that the product spreads."""
+        return np.asarray(np.log(self.law.atom_s[self.law.atom_s > 0]))
+
     def upper_edge(self) -> float:
         """Return the largest log λ: of the last band that has mass, or of the atom above it."""
         top = np.log(self.law.support[-1][1])
@@ -455,9 +474,13 @@ class Product:
         def slope(_: Rows, y: Array) -> Array:
             return np.asarray(self.at(place(y), np.zeros_like(y))[1].real)
 
-        if slope(np.arange(1), low)[0] > 0:
-            return float(self.at(place(low), np.zeros(1))[0][0].real)
-        edge = bracketed(slope, np.array([-25.0]), high)
+        # beside a kink a node may fall on w itself: then a little further out
+        with np.errstate(divide="ignore", invalid="ignore"):
+            first = slope(np.arange(1), low)[0]
+        if np.isnan(first) or first < 0:
+            low = np.array([-25.0])
+            first = slope(np.arange(1), low)[0]
+        edge = bracketed(slope, low, high) if first < 0 else low
         return float(self.at(place(edge), np.zeros(1))[0][0].real)
 
     def _outside(self, w: Array) -> NDArray[np.bool_]:
@@ -568,6 +591,11 @@ class Limit:
         if self.smooth or self.variance >= 1:
             return ()
         return ((self.variance, 1 - self.variance),)
+
+    @property
+    def marks(self) -> Array:
+        """Return nothing: the density is smooth inside its band."""
+        return np.zeros(0)
 
     def bands(self) -> list[tuple[float, float]]:
         """Return where f(r) > 0."""
@@ -777,7 +805,8 @@ class Graph:
             width = band.log_r_high - band.log_r_low
             down = 2.0 ** np.arange(-1, 10)
             top = 2 * np.arccos(np.sqrt(down[down < width] / width))
-            cuts = np.union1d(np.linspace(0, np.pi, 17), top)
+            inside = np.clip((self.source.marks - band.log_r_low) / width, 0.0, 1.0)
+            cuts = np.union1d(np.linspace(0, np.pi, 17), np.r_[top, 2 * np.arcsin(inside**0.5)])
             inner = self._above(band.log_r(cuts[1:-1]))
             above = np.concatenate([sides[:1], inner, sides[1:]])
             left, right, a_left, a_right = cuts[:-1], cuts[1:], above[:-1], above[1:]
