@@ -449,7 +449,7 @@ class Product:
 
     @property
     def marks(self) -> Array:
-        """Return log r at which the density may be singular: atoms of s that the product spreads."""
+        """Return log r of the atoms of s, where the density may be singular."""
         return np.asarray(np.log(self.law.atom_s[self.law.atom_s > 0]))
 
     def upper_edge(self) -> float:
