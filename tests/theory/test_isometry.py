@@ -128,6 +128,24 @@ def test_the_transform_against_thirty_digits():
         assert abs(ours - complex(exact)) < 1e-12 * abs(ours) / min(1.0, theta) ** 0.5
 
 
+@pytest.mark.parametrize("q", [1e-6, 1e-4, 1e-2])
+def test_small_spreads_cost_the_digits_they_must(q):
+    """s is known to rounding beside its spread, √2 · 2q for tanh: x is no worse than that."""
+    log_r, theta = -1.3 * q, q
+    w = mpmath.exp(mpmath.mpc(log_r, theta))
+    deviation = mpmath.sqrt(mpf(q))
+    breaks = [k * deviation / 4 for k in range(48)]
+    exact = 2 * mpmath.quad(
+        lambda h: mpmath.sech(h) ** 4 / (w - mpmath.sech(h) ** 4) * mpmath.npdf(h, 0, deviation),
+        breaks,
+    )
+    law = SlopeLaw(activations.get("tanh"), q)
+    assert law.spread == pytest.approx(np.sqrt(8) * q, rel=10 * q)
+    s, p = law.rule(np.array([log_r]), np.array([theta]))
+    ours = np.sum(p * s / (np.exp(log_r + 1j * theta) - s))
+    assert abs(ours - complex(exact)) < (4e-15 + 2 * np.finfo(float).eps / law.spread) * abs(ours)
+
+
 @pytest.mark.parametrize("theta", [1e-6, 1e-9, 1e-12])
 def test_the_transform_on_the_axis_is_the_density(theta):
     """−Im x/π → the density of log s, in closed form for s = sech⁴ h, with an error of order θ."""
