@@ -41,7 +41,7 @@ _NEGLIGIBLE = 1e-16  # mass per unit of log r that no sum notices
 _SCARCE = 1e-13  # mass per unit of log r at which a tail may be cut anywhere
 _LEAST_ANGLE = -46.0  # of log(θ/(π − θ)): there is no mass
 _FLAT = 4 * EPS
-_FINEST, _MOST = 7, 32  # halvings of a panel, and panels that may ask for one
+_FINEST, _MOST = 9, 32  # halvings of a panel, and panels that may ask for one
 
 
 class Map(Protocol):
@@ -249,9 +249,11 @@ class SlopeLaw:
         ends = segment.h[at - 1], segment.h[at]
         low, high = np.minimum(*ends), np.maximum(*ends)
         h = np.asarray(np.interp(y, segment.log_s, segment.h))
-        for _ in range(4):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                step = (self.log_s(h) - y) / self.growth(h)
+        for _ in range(3):
+            slope = self.activation.d1(h)
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                log_s = np.maximum(2 * np.log(np.abs(slope)), LEAST_LOG)
+                step = (log_s - y) * slope / (2 * self.activation.d2(h))
             h = np.clip(h - np.where(np.isfinite(step), step, 0.0), low, high)
         return h
 
@@ -686,7 +688,7 @@ def _living(source: Map, low: float, high: float) -> Band | None:
     if width > 1:
         down = np.concatenate([down / width, np.geomspace(1, width, 40)[:-1]])
     # at a true end the mass vanishes like a root, and is there still this close by
-    beside = 1e-12 * np.array([min(width, 1.0), -width]) + np.array([0.0, width])
+    beside = 1e-8 * np.array([min(width, 1.0), -width]) + np.array([0.0, width])
     log_r = high - np.unique(np.concatenate([down, beside]))[::-1]
     mass = _mass(source, log_r)
     live = np.flatnonzero(mass > _NEGLIGIBLE)
@@ -805,7 +807,8 @@ class Graph:
             width = band.log_r_high - band.log_r_low
             down = 2.0 ** np.arange(-1, 10)
             top = 2 * np.arccos(np.sqrt(down[down < width] / width))
-            inside = np.clip((self.source.marks - band.log_r_low) / width, 0.0, 1.0)
+            # beside a mark: at rounding's distance the graph is rounding
+            inside = np.clip((self.source.marks + 1e-9 - band.log_r_low) / width, 0.0, 1.0)
             cuts = np.union1d(np.linspace(0, np.pi, 17), np.r_[top, 2 * np.arcsin(inside**0.5)])
             inner = self._above(band.log_r(cuts[1:-1]))
             above = np.concatenate([sides[:1], inner, sides[1:]])
