@@ -23,7 +23,7 @@ def test_verdicts_are_those_recorded(html):
 
 def test_every_suspected_erratum_of_these_chapters_has_a_verdict():
     baseline = json.loads(BASELINE.read_text(encoding="utf-8"))
-    expected = {f"mft-{k}" for k in (1, 2, 3, 4, 5, 7, 8, 10, 12, 13, 14)}
+    expected = {f"mft-{k}" for k in range(1, 17)}
     assert expected <= baseline.keys()
     assert set(baseline.values()) <= {*claims.CLAIM_VERDICTS, *claims.ERRATUM_VERDICTS}
 
