@@ -21,8 +21,8 @@
 #
 # - follows the covariance of the signals at different places of one image through the layers, exactly, and
 #   compares random networks with finitely many channels with it;
-# - shows that ordinary kernels blur: deep down, only the mean over the image is left, and that kernels with all their variance in the
-#   centre, *delta kernels*, keep every frequency alive;
+# - shows that ordinary kernels blur: deep down, how two places are correlated depends on their distance only; and that kernels with all their
+#   variance in the centre, *delta kernels*, keep every spatial frequency alive;
 # - draws the spectra of the Jacobian for three kinds of kernels, two of which cannot have isometry;
 # - trains grids of convolutional networks against $4.5\,\xi_c$, against fully connected ones, and mixed with them;
 # - trains a plain tanh network of a thousand convolutional layers in about a minute on two processor cores.
@@ -44,11 +44,12 @@ stride2: int = 1  # convolutions of stride 2 behind the first one [0, 3]
 readout: str = "flatten"  # how the last feature map meets the linear readout {flatten, pool}
 width: int = 100  # neurons per layer of the fully connected networks beside them [8, 4096]
 depths: list[int] = [5, 8, 12, 18, 27, 40, 60]  # depths of the grids, rising, at least 3, each [2, 1000]
-n_sigma_w2: int = 8  # weight variances of each grid [3, 200]
+n_sigma_w2: int = 9  # weight variances of each grid [3, 200]
 grid_seeds: int = 1  # networks per point of the grids [1, 50]
-steps: int = 100  # training steps of the grids [1, 1000000]
+steps: int = 80  # training steps of the grids [1, 1000000]
 learning_rate: float = 1.5e-2  # step size of the grids (0, 10]
-batch_size: int = 32  # samples per step of the grids [1, 100000]
+batch_size: int = 32  # samples per step [1, 100000]
+scored_samples: int = 400  # training and test samples behind each accuracy [50, 100000]
 curve_depth: int = 40  # depth of the learning curves [2, 1000]
 curve_steps: int = 160  # training steps of the learning curves [10, 1000000]
 curve_points: int = 16  # how often the learning curves are scored [4, 1000]
@@ -74,7 +75,7 @@ rate_depths: list[int] = [30, 100, 300]  # depths at which learning rates are co
 #    $\Sigma^*_{\alpha\alpha'} = q^*(\delta_{\alpha\alpha'} + (1-\delta_{\alpha\alpha'})\,c^*)$, the same $q^*$ and $c^*$ as in a fully
 #    connected network (its §3.3, eqs. 14 to 18).
 # 2. Near it, deviations die with the rates $\chi_{q^*}$ and $\chi_{c^*}$, and every Fourier mode has a depth scale
-#    $\xi^{-1} = -\log(\chi_{c^*}\lambda)$; one distribution of the variance over the kernel makes every $\lambda$ equal to 1 (eqs. 19
+#    $\xi^{-1} = -\log(\chi_{c^*}\lambda)$; one distribution of the variance over the kernel makes every one of these factors $\lambda$ equal to 1 (eqs. 19
 #    to 22).
 # 3. Independent Gaussian kernels cannot give isometry; delta-orthogonal ones can, and learn faster (§3.3, fig. 3).
 # 4. $4.5\,\xi_c$ bounds the trainable depth, as it does without convolutions, and test accuracy is much better (§4.5, fig. 4).
@@ -107,7 +108,8 @@ rate_depths: list[int] = [30, 100, 300]  # depths at which learning rates are co
 # \end{aligned}
 # ```
 #
-# $\mathcal C$ acts on each pair of places by itself: it is the correlation map of {doc}`fc-theory`. $A\star$ averages over pairs that are shifted
+# The paper writes the uniform weights as a matrix $A$, its eq. 15, hence the name of the average $A\star$. (It has nothing to do with the slopes $A^l$ of
+# {doc}`dynamical-isometry`.) $\mathcal C$ acts on each pair of places by itself: it is the correlation map of {doc}`fc-theory`. $A\star$ averages over pairs that are shifted
 # *together*. So it never touches the distance $\alpha-\alpha'$, and what has the same value at all pairs of one distance passes through
 # it unchanged. That is why the fixed point is that of a fully connected network.
 #
@@ -132,8 +134,9 @@ rate_depths: list[int] = [30, 100, 300]  # depths at which learning rates are co
 # \xi_{q,\kappa}^{-1} = -\log\big(\chi_{q^*}\,|\lambda_\kappa|\big) \quad (d=0).
 # ```
 #
-# Being on the critical line, $\chi_{c^*}=1$, makes $\xi_\kappa$ infinite for $\kappa=0$ alone, unless every $|\lambda_\kappa|=1$. By
-# {eq}`eq-cnn-lambda` that means that $v$ has a single entry: a *delta kernel*, with all its variance in one tap, whose place is the centre.
+# On the critical line, $\chi_{c^*}=1$, $\xi_\kappa$ is infinite for exactly those modes with $|\lambda_\kappa|=1$. The mode $\kappa=0$ is always one of them. All of
+# them are only if $v$ has a single entry (exercise 1); if moreover $\lambda_\kappa=1$, so that patterns do not move, that entry is the one in the centre: a *delta
+# kernel*. (A mode of $\Sigma$ is not a mode of the signal. It says how the correlation between two places changes when both are moved together.)
 
 # %% tags=["hide-input"]
 import itertools
@@ -148,22 +151,29 @@ from mflib.theory import convolution, mean_field
 
 report.begin("cnn-delta-orthogonal", seed=seed, device=device, scale=scale)
 line = float(mean_field.critical_sigma_w2(activation, sigma_b2).sigma_w2)
-KERNELS = {kind: convolution.kernel_variances(kind, kernel) for kind in ("uniform", "delta")}
+KERNELS = {
+    kind: convolution.kernel_variances(kind, kernel)
+    for kind in ("uniform", "delta")
+}
 
 # %% [markdown]
 # Below, the exact map {eq}`eq-cnn-map` is iterated on a ring, at the critical point, from the covariance of a rough random
-# signal. With uniform kernels the pattern is smeared along the diagonal, which is the direction in which $A\\star$ averages, and is soon gone:
-# how strongly two places are correlated depends only on how far apart they are. With delta kernels the pattern stays.
+# signal. With uniform kernels the pattern is smeared along the diagonal, which is the direction in which $A\star$ averages, and is soon gone:
+# how strongly two places are correlated depends only on how far apart they are. With delta kernels the pattern keeps its shape. Only its contrast falls, slowly, because
+# at $\chi_{c^*}=1$ the approach to $\Sigma^*$ is a power of the depth and not an exponential.
 
 # %%
 generator = np.random.default_rng(seed)
 signal = generator.standard_normal((4, ring))  # four channels of noise on the ring
 starts = {
-    kind: convolution.image_covariance(signal, line, sigma_b2, v) for kind, v in KERNELS.items()
+    kind: convolution.image_covariance(signal, line, sigma_b2, v)
+    for kind, v in KERNELS.items()
 }
 shown_layers = [0, 2, 8, 32]
 paths = {
-    kind: convolution.relaxation(activation, line, sigma_b2, v, starts["delta"], shown_layers[-1])
+    kind: convolution.relaxation(
+        activation, line, sigma_b2, v, starts["delta"], shown_layers[-1]
+    )
     for kind, v in KERNELS.items()
 }
 
@@ -175,7 +185,9 @@ def correlation(sigma):
     return sigma / root[:, None] / root
 
 
-fig, axes = plt.subplots(2, len(shown_layers), figsize=(11, 5.8), sharex=True, sharey=True)
+fig, axes = plt.subplots(
+    2, len(shown_layers), figsize=(11, 5.8), sharex=True, sharey=True
+)
 off_diagonal = np.triu_indices(ring, 1)
 left_over = {}
 for column, layer in zip(axes.T, shown_layers, strict=True):
@@ -183,7 +195,11 @@ for column, layer in zip(axes.T, shown_layers, strict=True):
     reach = pictures["delta"][off_diagonal]
     for axis, kind in zip(column, KERNELS, strict=True):
         mesh = axis.imshow(
-            pictures[kind], vmin=reach.min(), vmax=reach.max(), cmap=figures.SEQUENTIAL, origin="lower"
+            pictures[kind],
+            vmin=reach.min(),
+            vmax=reach.max(),
+            cmap=figures.SEQUENTIAL,
+            origin="lower",
         )
         axis.grid(False)
         axis.set_title(f"{kind}, layer {layer}")
@@ -200,7 +216,8 @@ report.figure(
     "kernels. The colours of each column span the range of its lower panel: all correlations grow with depth, what differs is how long they differ.",
     alt="Standard deviation of the correlation over pairs of places: "
     + "; ".join(
-        f"{kind} kernels " + ", ".join(f"{left_over[kind, n]:.2g} at layer {n}" for n in shown_layers)
+        f"{kind} kernels "
+        + ", ".join(f"{left_over[kind, n]:.2g} at layer {n}" for n in shown_layers)
         for kind in KERNELS
     )
     + ".",
@@ -212,30 +229,40 @@ report.figure(
 # The rates can be read from the iteration and compared with {eq}`eq-cnn-xi`, mode by mode, on a ring and on a torus, for uniform and
 # delta kernels and for one with random variances (whose $\lambda_\kappa$ are complex: patterns travel as they
 # fade). A mode is compared where its own linear rate is what rules its late layers; a product of two slow modes can overtake a
-# fast one, and those modes are left out.
+# fast one, and those modes are left out, as are modes that the kernel erases at once.
 
 # %% tags=["hide-input"]
 random_v = generator.dirichlet(np.ones(kernel))
-tests = {
+cases = {
     "ring, uniform": (KERNELS["uniform"], ring),
     "ring, delta": (KERNELS["delta"], ring),
     "ring, random": (random_v, ring),
     "torus, uniform": (convolution.kernel_variances("uniform", (3, 3)), (5, 5)),
 }
 ordered, chaotic = 0.85 * line, 1.4 * line
-measured = []
-for (label, (v, size)), sigma_w2 in itertools.product(tests.items(), (ordered, chaotic)):
-    pixels = generator.standard_normal((6, *np.atleast_1d(size)))
-    start = convolution.image_covariance(pixels, sigma_w2, sigma_b2, v)
-    rates = convolution.measured_rates(
-        convolution.relaxation(activation, sigma_w2, sigma_b2, v, start, 60)
+measured, n_modes = [], 0
+for (label, (v, size)), sigma_w2 in itertools.product(
+    cases.items(), (ordered, chaotic)
+):
+    noise = generator.standard_normal((6, *np.atleast_1d(size)))
+    near = convolution.fixed_point(activation, sigma_w2, sigma_b2)
+    # so close to the fixed point that products of deviations are below rounding
+    start = near.covariance(size) + 1e-7 * float(near.q) * (
+        convolution.image_covariance(noise, 1.0, 0.0, v)
     )
-    usable = rates.clean & np.isfinite(rates.error) & (rates.error < 1e-3)
+    rates = convolution.measured_rates(
+        convolution.relaxation(activation, sigma_w2, sigma_b2, v, start, 40)
+    )
+    usable = rates.clean & np.isfinite(rates.error)
+    variance = np.zeros(usable.shape, dtype=bool)
+    variance.reshape(-1)[: int(np.prod(size))] = True  # the difference d = 0
+    n_modes += usable.size
     measured.append(
         pd.DataFrame(
             {
                 "kernel": label,
                 "phase": "ordered" if sigma_w2 < line else "chaotic",
+                "of": np.where(variance[usable], "variance", "covariance"),
                 "predicted": np.abs(rates.predicted[usable]),
                 "measured": np.abs(rates.rate[usable]),
                 "difference": np.abs(rates.rate[usable] - rates.predicted[usable]),
@@ -261,12 +288,25 @@ for k, (label, v) in enumerate(
         color=f"C{k}",
         label=label,
     )
-left.set(xlabel=r"wave number $\kappa$", ylabel=r"$|\lambda_\kappa|$", ylim=(-0.03, 1.05), title="factor of a mode in one layer")
+left.set(
+    xlabel=r"wave number $\kappa$",
+    ylabel=r"$|\lambda_\kappa|$",
+    ylim=(-0.03, 1.05),
+    title="factor of a mode in one layer",
+)
 left.legend(fontsize="small")
 scan = np.unique(
-    np.concatenate([np.linspace(0.4, 2.2, 300) * line, line * (1 + np.geomspace(1e-4, 0.3, 80)), line * (1 - np.geomspace(1e-4, 0.3, 80))])
+    np.concatenate(
+        [
+            np.linspace(0.4, 2.2, 300) * line,
+            line * (1 + np.geomspace(1e-4, 0.3, 80)),
+            line * (1 - np.geomspace(1e-4, 0.3, 80)),
+        ]
+    )
 )
-scales = convolution.depth_scales(activation, scan, sigma_b2, KERNELS["uniform"], ring)
+scales = convolution.depth_scales(
+    activation, scan, sigma_b2, KERNELS["uniform"], ring
+)
 for k, mode in enumerate((0, 1, 2, 4)):
     middle.semilogy(
         scan,
@@ -283,18 +323,34 @@ middle.set(
 )
 middle.legend(fontsize="small")
 for k, (label, group) in enumerate(measured.groupby("kernel", sort=False)):
-    right.plot(group.predicted, group.measured, "osD^"[k], ms=5, alpha=0.6, color=f"C{k}", label=label)
+    right.plot(
+        group.predicted,
+        group.measured,
+        "osD^"[k],
+        ms=5,
+        alpha=0.6,
+        color=f"C{k}",
+        label=label,
+    )
 right.axline((0, 0), slope=1, color="0.5", lw=1, ls="--")
-right.set(xlabel=r"$\chi\,|\lambda_\kappa|$", ylabel="measured factor per layer", title="exact map against its linearisation")
+right.set(
+    xlabel=r"$\chi\,|\lambda_\kappa|$",
+    ylabel="measured factor per layer",
+    title="exact map against its linearisation",
+)
 right.legend(fontsize="small")
-xi_1 = float(convolution.depth_scales(activation, line, sigma_b2, KERNELS["uniform"], ring).xi_c[1])
+xi_1 = float(
+    convolution.depth_scales(
+        activation, line, sigma_b2, KERNELS["uniform"], ring
+    ).xi_c[1]
+)
 report.figure(
     fig,
     "cnn-modes",
     caption=rf"Left: factor by which one convolution on a ring of {ring} places multiplies a Fourier mode. Middle: depth scale of four modes against "
     rf"weight variance ({activation}, $\sigma_b^2={sigma_b2:g}$); on the critical line (dotted) only the mode $\kappa=0$ of uniform kernels diverges, but every mode of delta "
     "kernels. Right: factor per layer measured on the exact map against the predicted one, for variances and covariances, in both phases.",
-    alt=f"With three uniform taps the slowest non-constant mode has a depth scale of {xi_1:.1f} layers on the critical line. {len(measured)} measured factors "
+    alt=f"With three uniform taps the slowest non-constant mode has a depth scale of {xi_1:.1f} layers on the critical line. {len(measured)} measured factors, of {n_modes} modes, "
     f"differ from the predicted ones by {measured.difference.max():.2g} at most.",
     scale="exact",
     device="CPU",
@@ -304,8 +360,8 @@ report.figure(
 # ### Finitely many channels
 #
 # The map is exact for infinitely many channels. With $C$ of them one network's covariance fluctuates as $C^{-1/2}$, and the mean over
-# networks is off by a bias of order $1/C$, just as in a fully connected network of width $C$: the channels, not the places, are
-# what a sum averages over.
+# networks is off by a bias of order $1/C$, just as in a fully connected network of width $C$: the average runs over channels, not
+# over places.
 
 # %%
 from mflib.experiment import signals
@@ -325,7 +381,9 @@ deviations = []
 for kind, v in KERNELS.items():
     limit = start
     for _ in range(sampled_depth):
-        limit = convolution.covariance_map(activation, limit, law["sigma_w2"], 0.0, v)
+        limit = convolution.covariance_map(
+            activation, limit, law["sigma_w2"], 0.0, v
+        )
     for n_channels in channel_counts:
         drawn = signals.sample_covariance(
             activation,
@@ -341,7 +399,11 @@ for kind, v in KERNELS.items():
         pairs = (drawn.sum((1, 2)) / sampled_ring - trace) / (sampled_ring - 1)
         for name, values, exact in (
             ("variance", trace, np.trace(limit) / sampled_ring),
-            ("covariance", pairs, (limit.sum() - np.trace(limit)) / sampled_ring / (sampled_ring - 1)),
+            (
+                "covariance",
+                pairs,
+                (limit.sum() - np.trace(limit)) / sampled_ring / (sampled_ring - 1),
+            ),
         ):
             deviations.append(
                 {
@@ -360,16 +422,22 @@ deviations = pd.DataFrame(deviations)
 def log_slope(x, y, error):
     """Return the slope of log y against log x, weighted by the errors of y, with its error."""
     _, covariance = np.polyfit(np.log(x), np.log(y), 1, w=y / error, cov="unscaled")
-    return np.polyfit(np.log(x), np.log(y), 1, w=y / error)[0], float(np.sqrt(covariance[0, 0]))
+    return np.polyfit(np.log(x), np.log(y), 1, w=y / error)[0], float(
+        np.sqrt(covariance[0, 0])
+    )
 
 
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 4.3))
 slopes = {"bias": {}, "spread": {}}
 for axis, quantity, power in zip(axes, slopes, (-1.0, -0.5), strict=True):
-    for k, ((kind, name), rows) in enumerate(deviations.groupby(["kernel", "moment"], sort=False)):
+    for k, ((kind, name), rows) in enumerate(
+        deviations.groupby(["kernel", "moment"], sort=False)
+    ):
         values = rows[quantity].to_numpy()
         error = rows.error.to_numpy() / (1 if quantity == "bias" else np.sqrt(2))
-        slopes[quantity][kind, name] = log_slope(channel_counts.astype(float), values, error)
+        slopes[quantity][kind, name] = log_slope(
+            channel_counts.astype(float), values, error
+        )
         axis.errorbar(
             channel_counts,
             values,
@@ -380,7 +448,9 @@ for axis, quantity, power in zip(axes, slopes, (-1.0, -0.5), strict=True):
             label=f"{name}, {kind}: {slopes[quantity][kind, name][0]:.2f}",
         )
     guide = values[0] * 1.5 * (channel_counts / channel_counts[0]) ** power
-    axis.plot(channel_counts, guide, color="0.5", lw=1, ls=":", label=f"slope {power:g}")
+    axis.plot(
+        channel_counts, guide, color="0.5", lw=1, ls=":", label=f"slope {power:g}"
+    )
     axis.set(xscale="log", yscale="log", xlabel="channels $C$", ylabel=quantity)
     axis.set_xticks(channel_counts, channel_counts)
     axis.minorticks_off()
@@ -392,9 +462,14 @@ report.figure(
     rf"deviation between networks (right), of the mean variance and the mean covariance, against the number of channels; {drawn_per_channel} networks per channel, two standard errors. The legend "
     "gives the measured slopes.",
     alt="Slopes of the bias: "
-    + ", ".join(f"{kind} {name} {v[0]:.2f} ± {2 * v[1]:.2f}" for (kind, name), v in slopes["bias"].items())
+    + ", ".join(
+        f"{kind} {name} {v[0]:.2f} ± {2 * v[1]:.2f}"
+        for (kind, name), v in slopes["bias"].items()
+    )
     + "; of the spread: "
-    + ", ".join(f"{kind} {name} {v[0]:.2f}" for (kind, name), v in slopes["spread"].items())
+    + ", ".join(
+        f"{kind} {name} {v[0]:.2f}" for (kind, name), v in slopes["spread"].items()
+    )
     + ".",
 )
 
@@ -443,7 +518,9 @@ contrast = {}
 for row, kind in zip(axes, ("uniform", "delta"), strict=True):
     for axis, layer in zip(row[1:], pictured, strict=True):
         map_here = differences[kind, layer]
-        axis.imshow(map_here / map_here.max(), vmin=0, vmax=1, cmap=figures.SEQUENTIAL)
+        axis.imshow(
+            map_here / map_here.max(), vmin=0, vmax=1, cmap=figures.SEQUENTIAL
+        )
         axis.set_title(f"{kind}, layer {layer}")
         contrast[kind, layer] = float(map_here.std() / map_here.mean())
 for axis in axes.flat:
@@ -457,11 +534,16 @@ report.figure(
     rf"delta-orthogonal kernels (bottom), {picture_channels} channels, at the critical point; each picture is scaled to its largest value.",
     alt="Relative contrast of the pictures, standard deviation over mean: "
     + "; ".join(
-        f"{kind} kernels " + ", ".join(f"{contrast[kind, n]:.2f} at layer {n}" for n in pictured)
+        f"{kind} kernels "
+        + ", ".join(f"{contrast[kind, n]:.2f} at layer {n}" for n in pictured)
         for kind in ("uniform", "delta")
     )
     + ".",
 )
+
+# %% [markdown]
+# With uniform kernels fifteen layers suffice to make every place as different from one image to the other as any other place. With delta kernels
+# the picture of the difference is the same after forty layers.
 
 # %% [markdown]
 # ### The spectrum of a convolutional Jacobian
@@ -471,8 +553,9 @@ report.figure(
 # has the spectrum of Marchenko and Pastur, and a deep network that of Gaussian weights in {doc}`dynamical-isometry`. With
 # delta-orthogonal kernels all these matrices are one orthogonal matrix: before training, such a network is a fully connected one of width $C$ at each
 # place, all with the same weights, and the spectrum is that of orthogonal weights at that width. A third kind is in wide use: the
-# kernel, reshaped to a matrix with a row for each tap and input channel, is made orthogonal. That matrix is; the
-# convolution with it is not, because patches overlap.
+# kernel, reshaped to a matrix with a row for each tap and input channel, is made orthogonal. The matrix is then orthogonal; the
+# convolution is not, because patches overlap: at each frequency what acts is a block of an orthogonal matrix, one in nine of its rows for $3\times3$ taps, and such a block
+# has the relative variance $1-\frac19=\frac89$ (computed below), hardly less than the 1 of a Gaussian matrix.
 
 # %%
 from mflib.experiment import jacobian
@@ -481,9 +564,14 @@ from mflib.theory import isometry
 isometric = isometry.critical_point(activation, spectrum_depth, variance=0.25)
 places = 3
 noise = torch.randn(
-    1, spectrum_channels * places**2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    1,
+    spectrum_channels * places**2,
+    dtype=torch.float64,
+    generator=torch.Generator().manual_seed(seed),
 )
-noise *= ((isometric.q - isometric.sigma_b2) / isometric.sigma_w2 / noise.square().mean()) ** 0.5
+noise *= (
+    (isometric.q - isometric.sigma_b2) / isometric.sigma_w2 / noise.square().mean()
+) ** 0.5
 log_lambda = {}
 for scheme in ("delta-orthogonal", "orthogonal", "gaussian"):
     network = networks.Convolutional.draw(
@@ -503,32 +591,74 @@ for scheme in ("delta-orthogonal", "orthogonal", "gaussian"):
     log_lambda[scheme] = found.log_lambda[:, 0]
 theory = {
     scheme: isometry.spectrum(
-        activation, isometric.sigma_w2, isometric.q, spectrum_depth, ensemble=ensemble
+        activation,
+        isometric.sigma_w2,
+        isometric.q,
+        spectrum_depth,
+        ensemble=ensemble,
     )
-    for scheme, ensemble in (("delta-orthogonal", "orthogonal"), ("gaussian", "gaussian"))
+    for scheme, ensemble in (
+        ("delta-orthogonal", "orthogonal"),
+        ("gaussian", "gaussian"),
+    )
 }
-agreement = {scheme: jacobian.fit(log_lambda[scheme], law) for scheme, law in theory.items()}
+# one layer of the third kind, frequency by frequency
+from mflib.experiment import draws
+
+reshaped = draws.draw_kernels(
+    spectrum_channels,
+    spectrum_channels,
+    3,
+    torch.ones(1, dtype=torch.float64),
+    draws.generators([seed]),
+    scheme="orthogonal",
+    dtype=torch.float64,
+)[0]
+one_layer = (
+    torch.linalg.svdvals(torch.fft.fft2(reshaped, s=(9, 9)).permute(2, 3, 0, 1)) ** 2
+)
+one_layer_variance = float(one_layer.var(correction=0) / one_layer.mean() ** 2)
+print(f"relative variance of one such layer: {one_layer_variance:.3f}; 8/9 = {8 / 9:.3f}")
+agreement = {
+    scheme: jacobian.fit(log_lambda[scheme], law) for scheme, law in theory.items()
+}
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(12, 3.9))
-for k, (axis, (scheme, values)) in enumerate(zip(axes, log_lambda.items(), strict=True)):
+for k, (axis, (scheme, values)) in enumerate(
+    zip(axes, log_lambda.items(), strict=True)
+):
     shown = values.ravel() / np.log(10)
     bins = np.linspace(max(shown.min(), -12.0) - 0.02, shown.max() + 0.02, 41)
     counts, _ = np.histogram(shown, bins)
-    axis.stairs(counts / (shown.size * np.diff(bins)), bins, fill=True, color=f"C{k}", alpha=0.35)
+    axis.stairs(
+        counts / (shown.size * np.diff(bins)),
+        bins,
+        fill=True,
+        color=f"C{k}",
+        alpha=0.35,
+    )
     if scheme in theory:
         law = theory[scheme]
-        axis.plot(law.log_lambda / np.log(10), law.density * np.log(10), color=f"C{k}", lw=2, label="theory")
+        axis.plot(
+            law.log_lambda / np.log(10),
+            law.density * np.log(10),
+            color=f"C{k}",
+            lw=2,
+            label="theory",
+        )
         axis.legend(loc="upper left")
     axis.set(xlabel=r"$\log_{10}\lambda$", title=scheme, xlim=(bins[0], bins[-1]))
 axes[0].set_ylabel(r"density of $\log_{10}\lambda$")
-widest = {scheme: values.max() / np.log(10) for scheme, values in log_lambda.items()}
+widest = {
+    scheme: values.max() / np.log(10) for scheme, values in log_lambda.items()
+}
 report.figure(
     fig,
     "cnn-spectra",
     caption=rf"Squared singular values of the Jacobian of {spectrum_depth} convolutional layers, {spectrum_channels} channels on {places} × {places} places, two networks each: histograms, and "
     rf"the density that theory gives for fully connected networks of the same kind. {activation}, critical, $q^*={isometric.q:.3g}$; mind the axes. "
-    "The middle panel has no theory here: kernels that are orthogonal as reshaped matrices. Long left tails are cut.",
+    "The middle panel, kernels that are orthogonal as reshaped matrices, is without theory here. Long left tails are cut.",
     alt="Largest log10 λ: "
     + ", ".join(f"{scheme} {w:.2f}" for scheme, w in widest.items())
     + "; distance of the distributions from theory: "
@@ -548,7 +678,9 @@ report.figure(
 # %%
 from mflib.experiment import boundary, curves, store, training
 
-shards = store.Store()  # trained networks are kept: an interrupted run goes on where it was
+shards = (
+    store.Store()
+)  # trained networks are kept: an interrupted run goes on where it was
 images = data.load(dataset)
 chance = float(images.y_train.bincount().max()) / len(images.y_train)
 FAMILIES = {
@@ -558,7 +690,9 @@ FAMILIES = {
 }
 
 
-def train(architecture, initialisation, *, sigma_w2, bias, depths, at, seeds, **changes):
+def train(
+    architecture, initialisation, *, sigma_w2, bias, depths, at, seeds, **changes
+):
     """Train networks of one architecture and score them at the given steps."""
     settings = dict(
         architecture=architecture,
@@ -578,6 +712,7 @@ def train(architecture, initialisation, *, sigma_w2, bias, depths, at, seeds, **
         learning_rate=learning_rate,
         batch_size=batch_size,
         steps=max(at),
+        evaluation_samples=scored_samples,
     )
     grid = training.Grid(**settings | changes)
     return training.learning_curves(grid, at=at, store=shards, device=device)
@@ -597,7 +732,9 @@ grids = {
 }
 fits = {}
 for family, frame in grids.items():
-    frame["xi_c"] = mean_field.fixed_point(activation, frame.sigma_w2.to_numpy(), sigma_b2).xi_c
+    frame["xi_c"] = mean_field.fixed_point(
+        activation, frame.sigma_w2.to_numpy(), sigma_b2
+    ).xi_c
     fits[family] = boundary.fit_multiple(
         frame.train_accuracy, frame.depth, frame.xi_c, chance=chance, seed=seed
     )
@@ -611,11 +748,17 @@ fine_xi = mean_field.fixed_point(activation, fine, sigma_b2).xi_c
 def describe(result):
     """Write the fitted multiple of the depth scale with its interval."""
     k = result.k
-    return f"{k.value:.2f} [{k.lower:.2f}, {k.upper:.2f}]" if np.isfinite(k.value) else "no boundary"
+    return (
+        f"{k.value:.2f} [{k.lower:.2f}, {k.upper:.2f}]"
+        if np.isfinite(k.value)
+        else "no boundary"
+    )
 
 
 for axis, (family, frame) in zip(axes, grids.items(), strict=True):
-    table = boundary.summary(frame).pivot(index="depth", columns="sigma_w2", values="train_accuracy")
+    table = boundary.summary(frame).pivot(
+        index="depth", columns="sigma_w2", values="train_accuracy"
+    )
     lines = {r"$4.5\,\xi_c$": (fine, 4.5 * fine_xi)}
     k = fits[family].k.value
     if np.isfinite(k):
@@ -630,7 +773,12 @@ for axis, (family, frame) in zip(axes, grids.items(), strict=True):
     )
     axis.set_title(family)
     axis.legend(
-        loc="upper right", labelcolor="white", facecolor="0.25", framealpha=0.8, frameon=True, fontsize="small"
+        loc="upper right",
+        labelcolor="white",
+        facecolor="0.25",
+        framealpha=0.8,
+        frameon=True,
+        fontsize="small",
     )
 fig.colorbar(mesh, ax=axes, label="training accuracy")
 report.figure(
@@ -647,6 +795,9 @@ report.figure(
 )
 
 # %% [markdown]
+# The same curve bounds all three. It knows the activation and the two variances, and neither the architecture nor the data.
+
+# %% [markdown]
 # ### Convolutional against fully connected
 #
 # The paper finds that within the trainable region convolutional networks are far better. Cell by cell, at the same weight variance and
@@ -654,9 +805,14 @@ report.figure(
 
 # %%
 keys = ["sigma_w2", "depth", "seed"]
-pairs = grids["convolutional"].merge(grids["fully connected"], on=keys, suffixes=("_cnn", "_fc"))
+pairs = grids["convolutional"].merge(
+    grids["fully connected"], on=keys, suffixes=("_cnn", "_fc")
+)
 inside = pairs[pairs.depth < 2.25 * pairs.xi_c_cnn]
-gains = {m: inside[f"{m}_accuracy_cnn"] - inside[f"{m}_accuracy_fc"] for m in ("train", "test")}
+gains = {
+    m: inside[f"{m}_accuracy_cnn"] - inside[f"{m}_accuracy_fc"]
+    for m in ("train", "test")
+}
 pd.DataFrame(
     {
         word: {
@@ -666,18 +822,26 @@ pd.DataFrame(
             "its standard error": gains[measure].sem(),
             "share of cells in favour": (gains[measure] > 0).mean(),
         }
-        for measure, word in (("train", "training accuracy"), ("test", "test accuracy"))
+        for measure, word in (
+            ("train", "training accuracy"),
+            ("test", "test accuracy"),
+        )
     }
 ).T.style.format("{:.3f}")
 
 # %% [markdown]
+# On these small images there is little between the two. The paper compares on CIFAR-10, where what a convolution knows about images, that neighbours belong together and that places are alike, has more to
+# offer; the paper profile of this chapter runs that comparison.
+#
 # ### Gaussian against delta-orthogonal
 #
 # The right half of the paper's fig. 3, at the point it prints, which is weakly chaotic ({ref}`fc-errata`), and on the critical line.
 
 # %%
 races = {"as printed": 2.0, "critical": line}
-scored_at = tuple(int(s) for s in np.unique(np.linspace(0, curve_steps, curve_points + 1).round()))
+scored_at = tuple(
+    int(s) for s in np.unique(np.linspace(0, curve_steps, curve_points + 1).round())
+)
 raced = {
     (label, scheme): train(
         "convolutional",
@@ -706,15 +870,30 @@ for axis, label in zip(axes, races, strict=True):
             mean, spread = smooth.mean(1), smooth.std(1, ddof=1)
             mean_of[scheme, measure] = smooth.mean(0)
             axis.plot(
-                table.index, mean, style, color=colour, label=f"{scheme}, {'training' if style == '-' else 'test'}"
+                table.index,
+                mean,
+                style,
+                color=colour,
+                label=f"{scheme}, {'training' if style == '-' else 'test'}",
             )
             if style == "-":
-                axis.fill_between(table.index, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
+                axis.fill_between(
+                    table.index,
+                    mean - spread,
+                    mean + spread,
+                    color=colour,
+                    alpha=0.15,
+                    lw=0,
+                )
     for measure in ("train_accuracy", "test_accuracy"):
         gap = mean_of["delta-orthogonal", measure] - mean_of["gaussian", measure]
         lead[label, measure] = (gap.mean(), gap.std(ddof=1) / np.sqrt(n_seeds))
     axis.axhline(chance, color="0.5", lw=1, ls="--")
-    axis.set(xlabel="training steps", title=rf"{label}, $\sigma_w^2={races[label]:.4g}$", ylim=(0, 1.02))
+    axis.set(
+        xlabel="training steps",
+        title=rf"{label}, $\sigma_w^2={races[label]:.4g}$",
+        ylim=(0, 1.02),
+    )
 axes[0].set_ylabel("accuracy")
 axes[1].legend(fontsize="small", loc="center right")
 report.figure(
@@ -732,10 +911,13 @@ report.figure(
 )
 
 # %% [markdown]
+# On the critical line the lead is steady; at the printed, chaotic point Gaussian networks differ widely from seed to seed, and the lead is mostly theirs that stay behind.
+
+# %% [markdown]
 # ### A thousand layers
 #
 # Now everything is put together: delta-orthogonal kernels, the critical line, and a $q^*$ of the order of one over the
-# depth, so that even this many layers stay near isometry: by {doc}`dynamical-isometry` the relative variance of $\lambda$ is about $8q^{*2}D$. Nothing else helps
+# depth, so that even a network this deep stays near isometry: by {doc}`dynamical-isometry` the relative variance of $\lambda$ is about $8q^{*2}D$. Nothing else helps
 # the network: no normalisation, no skip connections, no schedule. Three settings need a word; what they are worth is measured below.
 #
 # - *The learning rate falls with the depth.* When every singular value is near 1, a step in the weights of any layer moves the output about as much as a step in the
@@ -747,7 +929,11 @@ report.figure(
 
 # %%
 deep_w2 = 1 / float(mean_field.chi_1(activation, deep_q_star, 1.0))
-deep_bias = max(0.0, deep_q_star - float(mean_field.length_map(activation, deep_q_star, deep_w2, 0.0)))
+deep_bias = max(
+    0.0,
+    deep_q_star
+    - float(mean_field.length_map(activation, deep_q_star, deep_w2, 0.0)),
+)
 deep_at = tuple(int(s) for s in np.unique(np.linspace(0, deep_steps, 7).round()))
 deep_names = tuple(range(seed, seed + deep_seeds))
 
@@ -768,7 +954,10 @@ def train_deep(scheme, *, depth, rate, at=deep_at, **changes):
     return train("convolutional", scheme, **settings | changes)
 
 
-deep = {scheme: train_deep(scheme, depth=deep_depth, rate=deep_learning_rate) for scheme in COLOURS}
+deep = {
+    scheme: train_deep(scheme, depth=deep_depth, rate=deep_learning_rate)
+    for scheme in COLOURS
+}
 
 # %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(7.2, 4.2))
@@ -776,7 +965,15 @@ reached = {}
 for scheme, frame in deep.items():
     table = frame.pivot(index="step", columns="seed", values="test_accuracy")
     mean, error = table.mean(axis=1), table.sem(axis=1)
-    axis.errorbar(table.index, mean, error, fmt="o-", capsize=4, color=COLOURS[scheme], label=scheme)
+    axis.errorbar(
+        table.index,
+        mean,
+        error,
+        fmt="o-",
+        capsize=4,
+        color=COLOURS[scheme],
+        label=scheme,
+    )
     axis.plot(table.index, table, color=COLOURS[scheme], lw=0.8, alpha=0.5)
     reached[scheme] = (float(mean.iloc[-1]), float(error.iloc[-1]))
 test_labels = images.y_test.bincount()
@@ -789,9 +986,16 @@ report.figure(
     "cnn-very-deep",
     caption=rf"Test accuracy of plain {activation} convolutional networks of {deep_depth:,} layers ({dataset}, {channels} channels, $q^*={deep_q_star:g}$, $\sigma_w^2={deep_w2:.6f}$, $\sigma_b^2={deep_bias:.2e}$; "
     rf"learning rate {deep_learning_rate:g}, momentum {deep_momentum:g}, batches of {batch_size}, readout weights times {deep_gain:g}): mean and standard error over {deep_seeds} seeds, thin lines single networks.",
-    alt="; ".join(f"{scheme}: {m:.3f} ± {e:.3f} after {deep_steps} steps" for scheme, (m, e) in reached.items())
+    alt="; ".join(
+        f"{scheme}: {m:.3f} ± {e:.3f} after {deep_steps} steps"
+        for scheme, (m, e) in reached.items()
+    )
     + f"; most frequent class {test_chance:.3f}.",
 )
+
+# %% [markdown]
+# Gaussian kernels cannot do it for three reasons at once, which this run does not separate: they blur; their Jacobian is far from isometry; and with few channels
+# the logarithm of a signal's length makes a random walk whose variance grows as depth over channels, here in the tens.
 
 # %% [markdown]
 # What does each ingredient do? At a smaller depth one of them at a time is replaced, and everything else is kept. The panel on the right varies the
@@ -807,17 +1011,24 @@ without = {
     "first kernel a delta": {"stem": "delta-orthogonal"},
     f"$q^*={larger_q:g}$": {
         "sigma_w2": larger_w2,
-        "bias": larger_q - float(mean_field.length_map(activation, larger_q, larger_w2, 0.0)),
+        "bias": larger_q
+        - float(mean_field.length_map(activation, larger_q, larger_w2, 0.0)),
     },
     "Gaussian kernels": {"scheme": "gaussian"},
 }
 ablation = {}
 for label, changes in without.items():
     frame = train_deep(
-        **{"scheme": "delta-orthogonal", "depth": recipe_depth, "rate": recipe_learning_rate, "at": (deep_steps,)} | changes
+        **{
+            "scheme": "delta-orthogonal",
+            "depth": recipe_depth,
+            "rate": recipe_learning_rate,
+            "at": (deep_steps,),
+        }
+        | changes
     )
     ablation[label] = frame.test_accuracy
-rates = tuple(float(r) for r in recipe_learning_rate * 2.0 ** np.arange(-2, 4))
+rates = tuple(float(r) for r in recipe_learning_rate * 2.0 ** np.arange(-2, 5))
 by_rate = train_deep(
     "delta-orthogonal",
     depth=rate_depths,
@@ -828,13 +1039,25 @@ by_rate = train_deep(
 )
 
 # %% tags=["hide-input"]
-fig, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.2), gridspec_kw={"width_ratios": [1.15, 1]})
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(11.5, 4.2), gridspec_kw={"width_ratios": [1.15, 1]}
+)
 names = list(ablation)[::-1]
 values = [ablation[n].mean() for n in names]
 errors = [ablation[n].sem() for n in names]
-left.barh(names, values, xerr=errors, color=["C0" if n == "the recipe" else "C4" for n in names], capsize=3)
+left.barh(
+    names,
+    values,
+    xerr=errors,
+    color=["C0" if n == "the recipe" else "C4" for n in names],
+    capsize=3,
+)
 left.axvline(test_chance, color="0.5", lw=1, ls="--")
-left.set(xlabel=f"test accuracy after {deep_steps} steps", title=f"{recipe_depth} layers, one change at a time", xlim=(0, 1))
+left.set(
+    xlabel=f"test accuracy after {deep_steps} steps",
+    title=f"{recipe_depth} layers, one change at a time",
+    xlim=(0, 1),
+)
 for k, (depth, rows) in enumerate(by_rate.groupby("depth")):
     accuracy = rows.groupby("learning_rate").train_accuracy
     right.errorbar(
@@ -847,7 +1070,13 @@ for k, (depth, rows) in enumerate(by_rate.groupby("depth")):
         label=f"{depth} layers",
     )
 right.axhline(chance, color="0.5", lw=1, ls="--")
-right.set(xscale="log", xlabel="learning rate", ylabel="training accuracy", ylim=(0, 1.02), title=f"after {max(3, deep_steps // 2)} steps")
+right.set(
+    xscale="log",
+    xlabel="learning rate",
+    ylabel="training accuracy",
+    ylim=(0, 1.02),
+    title=f"after {max(3, deep_steps // 2)} steps",
+)
 right.legend()
 best_rates = {
     int(depth): float(rows.groupby("learning_rate").train_accuracy.mean().idxmax())
@@ -858,23 +1087,31 @@ report.figure(
     "cnn-recipe",
     caption=rf"Left: test accuracy of networks of {recipe_depth} layers after {deep_steps} steps by the recipe of {{numref}}`cnn-very-deep` (learning rate {recipe_learning_rate:g}), and with one ingredient replaced; mean and standard error "
     rf"over {deep_seeds} seeds. Right: training accuracy against learning rate at {len(rate_depths)} depths ({max(3, channels // 2)} channels, 2 seeds). Dashed: chance.",
-    alt="; ".join(f"{n.replace('$', '')}: {ablation[n].mean():.2f} ± {ablation[n].sem():.2f}" for n in ablation)
+    alt="; ".join(
+        f"{n.replace('$', '').replace('^*', '*')}: {ablation[n].mean():.2f} ± {ablation[n].sem():.2f}"
+        for n in ablation
+    )
     + "; best learning rates: "
     + ", ".join(f"{r:.1e} at {d} layers" for d, r in best_rates.items())
     + ".",
 )
 
 # %% [markdown]
+# Averaging over places costs nearly everything, for the reason given below; a first kernel that skips pixels and a readout that starts too small cost part of it.
+# Two ingredients matter less at this depth than at ten times as many layers: a larger $q^*$, whose relative variance is still of order 1 here, and the Gaussian kernels, which still learn.
+# On the right, the learning rate that serves best falls as the network gets deeper.
+
+# %% [markdown]
 # ## Where theory and experiment part
 #
-# **Pooling is not innocent.** The paper averages over places before the readout. An average keeps the mode $\kappa=0$ alone: all the
-# others, which delta kernels carry down, are thrown away at the last step. For a linear network this is exact: the pooled logits depend on
-# the image only through sums of its pixels over the grid that the strides leave. So a pooled network learns through the curvature of $\varphi$ alone, which near
-# isometry is small ({numref}`cnn-recipe`). The networks here read every place (`readout="flatten"`); `-p readout=pool` shows the grids with pooling.
+# **Pooling is not innocent.** The paper averages over places before the readout. What delta kernels carried down, place by place, is
+# thrown together at the last step. For a linear network this is exact: with $s$ strides of 2, the pooled logits depend on
+# the image only through $4^s$ numbers per colour, the sums of its pixels over each of the $4^s$ interleaved grids. Beyond those sums a pooled network learns through the curvature of
+# $\varphi$ alone, which near isometry is small ({numref}`cnn-recipe`). The networks here read every place (`readout="flatten"`); `-p readout=pool` shows the grids with pooling.
 #
-# **Delta kernels stay near delta while the learning rate is small.** The centre of a kernel starts at size $C^{-1/2}$, its surroundings at 0. Whether a
-# network makes use of its neighbours is a matter of training, not of the theory at initialisation, which describes, strictly speaking, a stack of
-# fully connected networks, one at each place, with shared weights.
+# **At initialisation no place talks to another.** A network of delta kernels is, strictly speaking, a stack of
+# fully connected networks, one at each place, with shared weights. Whether it comes to use its neighbours is a matter of training, of which the theory says
+# nothing.
 #
 # **At finite $C$ the depth is bounded.** As in a fully connected network of width $N$, fluctuations of order $C^{-1/2}$ add up over layers. Orthogonal
 # kernels near isometry, which are nearly linear, suffer little from it: that is what makes thousands of layers possible with
@@ -891,7 +1128,9 @@ plain = mean_field.fixed_point(activation, np.array([ordered, chaotic]), sigma_b
 stays = max(
     float(
         np.abs(
-            convolution.covariance_map(activation, fixed.covariance(ring)[k], w2, sigma_b2, v)
+            convolution.covariance_map(
+                activation, fixed.covariance(ring)[k], w2, sigma_b2, v
+            )
             - fixed.covariance(ring)[k]
         ).max()
     )
@@ -905,7 +1144,8 @@ report.claim(
     ours=f"Σ* moves by {stays:.1e} in one step, for three kernels in both phases; finite channels are off by C^p, p = "
     + ", ".join(f"{v[0]:.2f} ± {2 * v[1]:.2f}" for v in slopes["bias"].values()),
     checks={
-        "Σ* is a fixed point to rounding, with the fully connected q* and c*": stays < 1e-11
+        "Σ* is a fixed point to rounding, with the fully connected q* and c*": stays
+        < 1e-11
         and np.array_equal(fixed.q, plain.q)
         and np.array_equal(fixed.c, plain.c),
         "networks of C channels approach the map as 1/C": all(
@@ -918,32 +1158,43 @@ report.claim(
     "mft-eq19-22",
     statement="Deviations die with the factors χ_q*λ and χ_c*λ, one λ for each Fourier mode.",
     source="eqs. 19–22",
-    ours=f"{len(measured)} measured factors agree with theirs to {measured.difference.max():.1e}",
+    ours=f"{len(measured)} measured factors, of {n_modes} modes, agree with theirs to {measured.difference.max():.1e}",
     checks={
-        "all within 1e-3": bool(measured.difference.max() < 1e-3),
-        "in both phases, for uniform, delta and random kernels": measured.groupby(["kernel", "phase"]).ngroups
-        == 2 * len(tests),
+        "all within 1e-4": bool(measured.difference.max() < 1e-4),
+        "variances and covariances, both phases, every kernel": measured.groupby(
+            ["kernel", "phase", "of"]
+        ).ngroups
+        == 4 * len(cases),
     },
     scale="exact",
-    note="Factor per layer of the exact map, late in its relaxation, on a ring and a torus.",
+    note="Factor per layer of the exact map near its fixed point, for uniform, delta and random kernels on a ring and uniform ones on a torus. Left out: modes whose late layers are "
+    "ruled by products of slower ones, and modes that one layer erases.",
 )
 delta_lambda = np.abs(convolution.mode_eigenvalues(KERNELS["delta"], ring))
 uniform_lambda = np.abs(convolution.mode_eigenvalues(KERNELS["uniform"], ring))
-critical_scales = convolution.depth_scales(activation, line, sigma_b2, KERNELS["delta"], ring).xi_c
+critical_scales = convolution.depth_scales(
+    activation, line, sigma_b2, KERNELS["delta"], ring
+).xi_c
 report.claim(
     "mft-text-delta-isometry",
     statement="Gaussian kernels cannot give isometry, delta-orthogonal ones can.",
     source="§3.3",
     ours="; ".join(
         f"{scheme}: λ up to {np.exp(log_lambda[scheme].max()):.3g}, {a.ks:.3f} from the theory of {e} weights"
-        for (scheme, a), e in zip(agreement.items(), ("orthogonal", "Gaussian"), strict=True)
+        for (scheme, a), e in zip(
+            agreement.items(), ("orthogonal", "Gaussian"), strict=True
+        )
     ),
     checks={
-        "both spectra within 0.05 of their theory": all(a.ks < 0.05 for a in agreement.values()),
-        "delta-orthogonal: 95 % of λ within a factor of 8 of 1": bool(
-            np.quantile(np.abs(log_lambda["delta-orthogonal"]), 0.95) < np.log(8)
+        "both spectra within 0.05 of their theory": all(
+            a.ks < 0.05 for a in agreement.values()
         ),
-        "Gaussian: not even half of them": bool(np.quantile(np.abs(log_lambda["gaussian"]), 0.5) > np.log(8)),
+        "delta-orthogonal: nine tenths of λ within a factor of 4 of 1": bool(
+            np.quantile(np.abs(log_lambda["delta-orthogonal"]), 0.9) < np.log(4)
+        ),
+        "Gaussian: not even half of them": bool(
+            np.quantile(np.abs(log_lambda["gaussian"]), 0.5) > np.log(4)
+        ),
     },
     note=f"{spectrum_depth} layers, {spectrum_channels} channels, {places} × {places} places. Theory for infinitely many channels: relative variance 0.25 against "
     f"{float(isometry.relative_variance(activation, isometric.q, spectrum_depth, ensemble='gaussian')):.2f}.",
@@ -955,8 +1206,12 @@ report.claim(
     ours=f"delta: all |λ| = {delta_lambda.min():.15g}; uniform: only κ = 0, the next has {uniform_lambda[1]:.4f}",
     checks={
         "delta: every |λ| is 1": bool(np.all(np.abs(delta_lambda - 1) < 1e-14)),
-        "on the critical line every mode then has a depth scale beyond 1e8 layers": bool(np.all(critical_scales > 1e8)),
-        "uniform: every other mode has |λ| < 1": bool(np.all(uniform_lambda[1:] < 1)),
+        "on the critical line every mode then has a depth scale beyond 1e8 layers": bool(
+            np.all(critical_scales > 1e8)
+        ),
+        "uniform: every other mode has |λ| < 1": bool(
+            np.all(uniform_lambda[1:] < 1)
+        ),
     },
     scale="exact",
     note=f"Ring of {ring} places, {kernel} taps.",
@@ -966,8 +1221,14 @@ for measure, word in (("train_accuracy", "training"), ("test_accuracy", "test"))
         f"mft-fig3-cnn-{word}",
         statement=f"At depth 40 the {word} accuracy of delta-orthogonal convolutional networks leaves that of Gaussian ones behind.",
         source="fig. 3, §4.4",
-        ours="; ".join(f"{label}: lead {lead[label, measure][0]:.3f} ± {2 * lead[label, measure][1]:.3f}" for label in races),
-        checks={label: lead[label, measure][0] > 2 * lead[label, measure][1] for label in races},
+        ours="; ".join(
+            f"{label}: lead {lead[label, measure][0]:.3f} ± {2 * lead[label, measure][1]:.3f}"
+            for label in races
+        ),
+        checks={
+            label: lead[label, measure][0] > 2 * lead[label, measure][1]
+            for label in races
+        },
         note=f"Lead in accuracy, averaged over {curve_steps} steps, with two standard errors over {n_seeds} seeds; {dataset}, {channels} channels.",
     )
 
@@ -983,18 +1244,29 @@ def boundary_claim(identifier, statement, family, source):
         paper="k = 4.5",
         ours=f"k = {describe(result)}, ρ = {result.spearman.value:.2f} (with D alone {alone:.2f})",
         checks={
-            "D/ξ_c ranks the accuracies, and better than D alone": result.spearman.upper < 0
+            "D/ξ_c ranks the accuracies, and better than D alone": result.spearman.upper
+            < 0
             and result.spearman.value < alone,
-            "k ξ_c halves the errors of the best constant guess": result.base_rate > 0
+            "k ξ_c halves the errors of the best constant guess": result.base_rate
+            > 0
             and result.misclassified <= 0.5 * result.base_rate,
-            "4.5 lies in the interval of k": result.k.lower <= 4.5 <= result.k.upper,
+            "4.5 lies in the interval of k, which is no wider than a factor of 2": result.k.upper
+            < 2 * result.k.lower
+            and result.k.lower
+            <= 4.5
+            <= result.k.upper,
         },
         note=f"{dataset}, {channels} channels, {steps} steps; {result.misclassified:.1%} of {result.n} networks on the wrong side of k ξ_c, "
         f"{result.base_rate:.1%} for a constant guess.",
     )
 
 
-boundary_claim("mft-fig4", "tanh convolutional networks train where they are shallower than 4.5 ξ_c.", "convolutional", "fig. 4")
+boundary_claim(
+    "mft-fig4",
+    "tanh convolutional networks train where they are shallower than 4.5 ξ_c.",
+    "convolutional",
+    "fig. 4",
+)
 boundary_claim(
     "mft-text-alternating",
     "The scheme serves networks that alternate convolutional and fully connected layers.",
@@ -1002,29 +1274,38 @@ boundary_claim(
     "§1",
 )
 guess = 1 / images.n_classes
-guess_error = np.hypot(np.sqrt(guess * (1 - guess) / len(images.y_test)), reached["gaussian"][1])
-(good, good_error), (bad, bad_error) = reached["delta-orthogonal"], reached["gaussian"]
+n_test = min(scored_samples, len(images.y_test))
+guess_error = np.hypot(
+    np.sqrt(guess * (1 - guess) / n_test), reached["gaussian"][1]
+)
+(good, good_error), (bad, bad_error) = (
+    reached["delta-orthogonal"],
+    reached["gaussian"],
+)
 report.claim(
     "mft-10k",
-    statement="A plain tanh convolutional network thousands of layers deep trains from delta-orthogonal initialisation.",
+    statement="A plain tanh convolutional network of 10,000 layers trains from delta-orthogonal initialisation.",
     source="§2, §5",
     paper="10,000 layers, 82 % or 80 % test accuracy on CIFAR-10",
     ours=f"{deep_depth:,} layers: {good:.1%} ± {good_error:.1%} test accuracy after {deep_steps} steps; Gaussian kernels {bad:.1%} ± {bad_error:.1%}",
     checks={
-        "at least 1,000 layers": deep_depth >= 1000,
+        "10,000 layers": deep_depth >= 10_000,
         "at least 70 % test accuracy, mean over seeds": good >= 0.7,
-        "Gaussian kernels within two standard errors of guessing": abs(bad - guess) <= 2 * guess_error,
+        "Gaussian kernels within two standard errors of guessing": abs(bad - guess)
+        <= 2 * guess_error,
     },
-    note=f"{dataset}, {channels} channels, {deep_seeds} seeds of each kind. The error of guessing is that of {len(images.y_test)} test images and of the seeds. The paper's number is that of Xiao and others.",
+    note=f"{dataset}, {channels} channels, {deep_seeds} seeds of each kind; Gaussian kernels at the same variances and learning rate. The error of guessing is that of "
+    f"{n_test} test images and of the seeds. The paper's number is that of Xiao and others.",
 )
 report.claim(
     "mft-text-cnn-beats-fc",
-    statement="Within the trainable region convolutional networks are far better than fully connected ones.",
+    statement=f"Within the trainable region convolutional networks are far better than fully connected ones (the paper: CIFAR-10; here: {dataset}).",
     source="§4.5",
     paper="far exceeds",
     ours=f"test accuracy higher by {gains['test'].mean():.3f} ± {2 * gains['test'].sem():.3f} over {len(inside)} cells",
     checks={
-        "better by more than two standard errors": gains["test"].mean() > 2 * gains["test"].sem(),
+        "better by more than two standard errors": gains["test"].mean()
+        > 2 * gains["test"].sem(),
         "by at least 0.1": gains["test"].mean() > 0.1,
     },
     note=f"Cells with D < 2.25 ξ_c; {dataset}, the same steps and learning rate, {channels} channels against width {width}, orthogonal weights in both. "
@@ -1042,12 +1323,22 @@ report.claim(
 # %%
 taps = 3
 printed = np.linalg.eigvalsh(np.eye(taps) / taps)
-convolved = np.sort(np.linalg.eigvals(convolution.circulant(np.full(taps, 1 / taps), ring)).real)
+convolved = np.sort(
+    np.linalg.eigvals(convolution.circulant(np.full(taps, 1 / taps), ring)).real
+)
 modes_of = np.sort(convolution.mode_eigenvalues(np.full(taps, 1 / taps), ring).real)
-print("A of eq. 15:", printed.round(4), "  A⋆ on a ring:", convolved[[0, -2, -1]].round(4), "(least, second largest, largest)")
+print(
+    "A of eq. 15:",
+    printed.round(4),
+    "  A⋆ on a ring:",
+    convolved[[0, -2, -1]].round(4),
+    "(least, second largest, largest)",
+)
 chi = np.maximum(fixed.chi_q, fixed.chi_c)  # the larger factor, ordered and chaotic
 uniform_ring = measured[measured.kernel == "ring, uniform"].copy()
-uniform_ring["at_most"] = np.where(uniform_ring.phase == "ordered", *chi) * printed[0]
+uniform_ring["at_most"] = (
+    np.where(uniform_ring.phase == "ordered", *chi) * printed[0]
+)
 beyond = uniform_ring.loc[(uniform_ring.measured / uniform_ring.at_most).idxmax()]
 report.erratum(
     "mft-11",
@@ -1068,8 +1359,9 @@ report.erratum(
 # ## Exercises
 #
 # 1. *(warm-up)* Show that $\sum_\kappa |\lambda_\kappa|^2/n = \sum_\beta v_\beta^2$, and conclude that all $|\lambda_\kappa|$ are 1 only for a single tap.
-# 2. Show that the mean of $\Sigma$ over all pairs at one distance obeys a closed map, whatever the kernel. Which network of {doc}`fc-theory` does it describe?
-# 3. How do the depth scales of the first mode grow with the size of the image, for uniform kernels on the critical line? Derive $\xi_1\approx 3n^2/(4\pi^2)$ for three taps and
+# 2. Let $\Sigma^0$ depend on the distance between places alone. Show that then every $\Sigma^l$ does, whatever the kernel, and that every distance follows a map of its own.
+#    Which map of {doc}`fc-theory` is it? What goes wrong for the *mean* at one distance if $\Sigma^0$ is not of this kind?
+# 3. How does the depth scale of the first mode grow with the size of the image, for uniform kernels on the critical line? Derive $\xi_1\approx 3n^2/(4\pi^2)$ for three taps and
 #    check it with `convolution.depth_scales`.
 # 4. A kernel with $v=(\tfrac12,0,\tfrac12)$ has $|\lambda|=1$ for two modes on an even ring. Which, and what do they look like?
 # 5. Run `mflib run cnn-delta-orthogonal -p readout=pool -o pool.ipynb`. How much of the loss of accuracy do more channels win back?

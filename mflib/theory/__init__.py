@@ -1,5 +1,6 @@
 """Mean-field theory of wide random networks: float64, vectorised, without torch.
 
 ``activations`` names the functions φ, ``gaussian`` takes their expectations, ``mean_field`` gives
-the maps, fixed points, depth scales and the critical line, ``sigmoid`` proves Theorem 1.
+the maps, fixed points, depth scales and the critical line, ``sigmoid`` proves Theorem 1,
+``isometry`` has the spectra of Jacobians, ``convolution`` the covariances between places.
 """
