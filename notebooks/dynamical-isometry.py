@@ -132,11 +132,11 @@ def plain(label):
 #
 # ```{math}
 # :label: eq-iso-s
-# S(x) = \frac{1+x}{x\,M^{-1}(x)} ,
-# \qquad S_{JJ^{\mathsf T}} = \left( S_{WW^{\mathsf T}}\, S_{A^2} \right)^{D},
-# \qquad
-# S_{WW^{\mathsf T}}(x) = \begin{cases} 1/\sigma_w^2 & \text{orthogonal,}\\[2pt]
+# \begin{aligned}
+# S(x) &= \frac{1+x}{x\,M^{-1}(x)} , \qquad S_{JJ^{\mathsf T}} = \left( S_{WW^{\mathsf T}}\, S_{A^2} \right)^{D}, \\[6pt]
+# S_{WW^{\mathsf T}}(x) &= \begin{cases} 1/\sigma_w^2 & \text{orthogonal,}\\[2pt]
 #  1/\big(\sigma_w^2\,(1+x)\big) & \text{Gaussian.} \end{cases}
+# \end{aligned}
 # ```
 #
 # The first terms of its expansion, $S(x) = m_1^{-1}\big(1 - (m_2/m_1^2-1)\,x + \dots\big)$, show at once that relative
@@ -158,10 +158,10 @@ def plain(label):
 # :label: eq-iso-master
 # \begin{aligned}
 # \log \zeta &= D\,\log\big(\sigma_w^2\, t(w)\big) + \log\frac{1+x}{x}, \\[6pt]
-# t(w) &= \mathbb E\left[\frac{s}{w-s}\right] \Big/\, \mathbb E\left[\frac{1}{w-s}\right]
-#   \;\text{ (orthogonal)},
-# \qquad
-# t(w) = \mathbb E\left[\frac{s}{1-s/w}\right] \;\text{ (Gaussian)}.
+# t(w) &= \begin{cases}
+#   \mathbb E\left[\dfrac{s}{w-s}\right] \Big/\, \mathbb E\left[\dfrac{1}{w-s}\right] & \text{orthogonal,} \\[12pt]
+#   \mathbb E\left[\dfrac{s}{1-s/w}\right] & \text{Gaussian.}
+# \end{cases}
 # \end{aligned}
 # ```
 #

@@ -143,7 +143,7 @@ def show(value: Any) -> str:
     """Return a recorded number or word as the reader sees it; a dash where there is none."""
     if value is None or value == "":
         return "–"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else escape(str(value))
 
 
 def badge(verdict: str) -> str:
@@ -155,6 +155,11 @@ def badge(verdict: str) -> str:
 def prose(text: str) -> str:
     """Return ``text`` on one line."""
     return " ".join(text.split())
+
+
+def plain(text: str) -> str:
+    """Return a record's plain text on one line, with Markdown's marks made harmless."""
+    return escape(prose(text))
 
 
 def figure_block(name: str, record: dict[str, Any]) -> str:
@@ -184,25 +189,25 @@ def verdict_block(record: dict[str, Any]) -> str:
         numbers.append(f"tolerance: ±{show(record['tolerance'])}")
     numbers.append(f"scale: {record['provenance']['scale']}")
     checks = [
-        f"{'✓' if held else '✗'} {name}"
+        f"{'✓' if held else '✗'} {plain(name)}"
         for name, held in record["checks"].items()
         if name != "shown"
     ]
     page = "scorecard" if record["kind"] == "claim" else "errata"
-    where = f", {record['source']}" if record["source"] else ""
+    where = f", {plain(record['source'])}" if record["source"] else ""
     lines = [
         f"({anchor(record)})=",
         f":::{{admonition}} {claims.SIGNS[verdict]} {verdict.capitalize()}",
         f":class: verdict-box verdict-{verdict.replace(' ', '-')}",
         "",
-        f"{prose(record['statement'])} ({record['id']}{where})",
+        f"{plain(record['statement'])} ({record['id']}{where})",
         "",
         " · ".join(numbers),
     ]
     if checks:
         lines += ["", "Checked: " + "; ".join(checks) + "."]
     if record["note"]:
-        lines += ["", prose(record["note"])]
+        lines += ["", plain(record["note"])]
     lines += ["", f"[All verdicts](/{page}.md)", ":::"]
     return "\n".join(lines) + "\n"
 
@@ -453,7 +458,7 @@ def of_kind(chapters: Iterable[Chapter], kind: str) -> list[dict[str, Any]]:
 
 def cited(record: dict[str, Any]) -> str:
     """Return where the paper says it, in brackets; nothing where that is not recorded."""
-    return f" ({record['source']})" if record["source"] else ""
+    return f" ({plain(record['source'])})" if record["source"] else ""
 
 
 def scorecard(chapters: Iterable[Chapter]) -> str:
@@ -462,7 +467,7 @@ def scorecard(chapters: Iterable[Chapter]) -> str:
     def row(r: dict[str, Any]) -> tuple[str, ...]:
         tolerance = "" if r["tolerance"] is None else f" (tolerance ±{show(r['tolerance'])})"
         return (
-            f"`{r['id']}` {r['statement']}{cited(r)}",
+            f"`{r['id']}` {plain(r['statement'])}{cited(r)}",
             show(r["paper"]),
             show(r["ours"]) + tolerance,
             f"{badge(r['verdict'])}, {r['provenance']['scale']} scale: {link(r)}",
@@ -477,7 +482,7 @@ def scorecard(chapters: Iterable[Chapter]) -> str:
         "*quick* a small live experiment, *paper* the settings of the paper.",
         of_kind(chapters, "claim"),
         claims.CLAIM_VERDICTS,
-        {"Claim": 40, "Paper": 14, "Here": 28, "Verdict": 18},
+        {"Claim": 34, "Paper": 14, "Here": 34, "Verdict": 18},
         row,
     )
 
@@ -488,8 +493,8 @@ def errata(chapters: Iterable[Chapter]) -> str:
     def row(r: dict[str, Any]) -> tuple[str, ...]:
         printed = "" if r["paper"] is None else f" Printed: {show(r['paper'])}."
         return (
-            f"`{r['id']}` {r['statement']}{printed}{cited(r)}",
-            sentences(show(r["ours"]), r["note"]),
+            f"`{r['id']}` {plain(r['statement'])}{printed}{cited(r)}",
+            sentences(show(r["ours"]), plain(r["note"])),
             f"{badge(r['verdict'])}, {link(r)}",
         )
 
@@ -619,7 +624,7 @@ def entries(rows: Iterable[str]) -> Iterator[str]:
 
 
 def escape(text: str) -> str:
-    """Return docstring prose with Markdown's marks made harmless, code in backticks kept."""
+    """Return text with Markdown's marks made harmless, code in backticks kept."""
     pieces = re.split(r"(``.+?``|`[^`]+`)", text)
     return "".join(
         f"`{piece.strip('`')}`"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 
 import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from nbformat import v4
 
 from mflib.report import claims, pages
@@ -194,3 +196,19 @@ def test_docstrings_of_the_reference_keep_their_marks():
 def test_texts_are_joined_with_single_stops():
     assert pages.sentences("It holds.", "So there") == "It holds. So there."
     assert pages.sentences("Alone", "") == "Alone."
+
+
+@given(st.text(alphabet="aχ^12 *_$[]|<>{}#\\&", min_size=1, max_size=40))
+def test_a_records_text_reads_as_it_was_written(text):
+    """χ_q*λ and χ_c*λ must not come out half in italics."""
+    shown = html.unescape(MarkdownIt().renderInline(pages.plain(text)))
+    assert shown.strip() == " ".join(text.split())
+
+
+def test_marks_in_a_claim_are_harmless_on_every_page():
+    output = a_claim()
+    record = output.metadata["mflib"]
+    record |= {"statement": "Factors χ_q*λ and χ_c*λ.", "ours": "*a* and *b*", "note": "q*, c*"}
+    block = pages.verdict_block(record)
+    for mark in (r"χ\_q\*λ and χ\_c\*λ", r"\*a\* and \*b\*", r"q\*, c\*"):
+        assert mark in block
