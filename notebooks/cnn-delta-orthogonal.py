@@ -150,6 +150,7 @@ from mflib.report import figures
 from mflib.theory import convolution, mean_field
 
 report.begin("cnn-delta-orthogonal", seed=seed, device=device, scale=scale)
+WORD = {"gaussian": "Gaussian", "delta-orthogonal": "delta-orthogonal", "orthogonal": "orthogonal"}
 line = float(mean_field.critical_sigma_w2(activation, sigma_b2).sigma_w2)
 KERNELS = {
     kind: convolution.kernel_variances(kind, kernel)
@@ -648,7 +649,7 @@ for k, (axis, (scheme, values)) in enumerate(
             label="theory",
         )
         axis.legend(loc="upper left")
-    axis.set(xlabel=r"$\log_{10}\lambda$", title=scheme, xlim=(bins[0], bins[-1]))
+    axis.set(xlabel=r"$\log_{10}\lambda$", title=WORD[scheme], xlim=(bins[0], bins[-1]))
 axes[0].set_ylabel(r"density of $\log_{10}\lambda$")
 widest = {
     scheme: values.max() / np.log(10) for scheme, values in log_lambda.items()
@@ -874,7 +875,7 @@ for axis, label in zip(axes, races, strict=True):
                 mean,
                 style,
                 color=colour,
-                label=f"{scheme}, {'training' if style == '-' else 'test'}",
+                label=f"{WORD[scheme]}, {'training' if style == '-' else 'test'}",
             )
             if style == "-":
                 axis.fill_between(
@@ -972,7 +973,7 @@ for scheme, frame in deep.items():
         fmt="o-",
         capsize=4,
         color=COLOURS[scheme],
-        label=scheme,
+        label=WORD[scheme],
     )
     axis.plot(table.index, table, color=COLOURS[scheme], lw=0.8, alpha=0.5)
     reached[scheme] = (float(mean.iloc[-1]), float(error.iloc[-1]))
@@ -984,7 +985,7 @@ axis.legend(loc="center right")
 report.figure(
     fig,
     "cnn-very-deep",
-    caption=rf"Test accuracy of plain {activation} convolutional networks of {deep_depth:,} layers ({dataset}, {channels} channels, $q^*={deep_q_star:g}$, $\sigma_w^2={deep_w2:.6f}$, $\sigma_b^2={deep_bias:.2e}$; "
+    caption=rf"Test accuracy of plain {activation} convolutional networks of {deep_depth:,} layers ({dataset}, {channels} channels, $q^*={deep_q_star:g}$, $\sigma_w^2={deep_w2:.6f}$, $\sigma_b^2={figures.power_of_ten(deep_bias)}$; "
     rf"learning rate {deep_learning_rate:g}, momentum {deep_momentum:g}, batches of {batch_size}, readout weights times {deep_gain:g}): mean and standard error over {deep_seeds} seeds, thin lines single networks.",
     alt="; ".join(
         f"{scheme}: {m:.3f} ± {e:.3f} after {deep_steps} steps"

@@ -65,6 +65,7 @@ import torch
 from IPython.display import Markdown, display
 
 from mflib import report
+from mflib.report import figures
 from mflib.theory import activations, gaussian, isometry, mean_field
 
 report.begin("dynamical-isometry", seed=seed, device=device, scale=scale)
@@ -709,7 +710,7 @@ for axis, label in zip(axes, races, strict=True):
     reach = rf"4.5\,\xi_c={limit:.0f}" if limit < 1e6 else r"\xi_c=\infty"
     axis.set(
         xlabel="training steps",
-        title=f"{label}\n$\\sigma_w^2={point[0]:.4g}$, $\\sigma_b^2={point[1]:.2g}$, ${reach}$",
+        title=f"{label}\n$\\sigma_w^2={point[0]:.4g}$, $\\sigma_b^2={figures.power_of_ten(point[1])}$\n${reach}$",
     )
     axis.set_ylim(0, 1.02)
 axes[0].set_ylabel("accuracy")

@@ -661,12 +661,6 @@ def draw(axis, frame, name, bias, guess, result, title):
     return mesh
 
 
-def power_of_ten(x):
-    """Write a number for a formula, small ones as a power of ten."""
-    mantissa, exponent = f"{x:.2e}".split("e")
-    return f"{x:g}" if x >= 1e-3 else rf"{mantissa}\times10^{{{int(exponent)}}}"
-
-
 def describe(result):
     """One row of the table of fits."""
     k, rank = result.k, result.spearman
@@ -760,7 +754,7 @@ for axis, (name, bias_here) in zip(axes.flat, biases.items(), strict=True):
         bias_here,
         chance,
         fits[name],
-        rf"{name}, $\sigma_b^2={power_of_ten(bias_here)}$",
+        rf"{name}, $\sigma_b^2={figures.power_of_ten(bias_here)}$",
     )
     axis.legend(
         loc="upper right",
