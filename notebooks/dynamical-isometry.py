@@ -224,6 +224,11 @@ def free_of_atoms(values, law):
     return values
 
 
+def top_of(law):
+    """Return the largest log λ of a law, be it on its curve or an atom."""
+    return np.nanmax([law.log_lambda_max, *(place for place, _ in law.atoms)])
+
+
 fig, axes = plt.subplots(len(SHOWN), 2, figsize=(10.5, 11.5))
 for row, name in zip(axes, SHOWN, strict=True):
     for axis, ensemble in zip(row, ENSEMBLES, strict=True):
@@ -234,6 +239,14 @@ for row, name in zip(axes, SHOWN, strict=True):
                 sampled[name, ensemble, depth],
             )
             rest = free_of_atoms(values, law) / LOG10
+            if not law.log_lambda.size:  # atoms alone, as of a single layer of hard-tanh
+                tops.append(1.0)
+                ends += [
+                    (place / LOG10 - 0.5, place / LOG10 + 0.5)
+                    for place, _ in law.atoms
+                    if np.isfinite(place)
+                ]
+                continue
             high = law.log_lambda_max / LOG10
             low = max(
                 law.log_lambda_min / LOG10,
@@ -278,7 +291,7 @@ for axis in axes[-1]:
 axes[0, 1].legend()
 spread_text = "; ".join(
     f"{name} {ensemble}: largest λ at depth {spectrum_depths[-1]} is "
-    f"{np.exp(spectra[name, ensemble, spectrum_depths[-1]].log_lambda_max):.3g}"
+    f"{np.exp(top_of(spectra[name, ensemble, spectrum_depths[-1]])):.3g}"
     for name, ensemble in itertools.product(SHOWN, ENSEMBLES)
 )
 report.figure(
