@@ -365,7 +365,7 @@ report.figure(
 # over places.
 
 # %%
-from mflib.experiment import signals
+from mflib.experiment import scaling, signals
 
 channel_counts = np.array([8, 16, 32, 64])
 drawn_per_channel, sampled_depth, sampled_ring = 250, 8, 4
@@ -420,14 +420,6 @@ deviations = pd.DataFrame(deviations)
 
 
 # %% tags=["hide-input"]
-def log_slope(x, y, error):
-    """Return the slope of log y against log x, weighted by the errors of y, with its error."""
-    _, covariance = np.polyfit(np.log(x), np.log(y), 1, w=y / error, cov="unscaled")
-    return np.polyfit(np.log(x), np.log(y), 1, w=y / error)[0], float(
-        np.sqrt(covariance[0, 0])
-    )
-
-
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 4.3))
 slopes = {"bias": {}, "spread": {}}
 for axis, quantity, power in zip(axes, slopes, (-1.0, -0.5), strict=True):
@@ -436,7 +428,7 @@ for axis, quantity, power in zip(axes, slopes, (-1.0, -0.5), strict=True):
     ):
         values = rows[quantity].to_numpy()
         error = rows.error.to_numpy() / (1 if quantity == "bias" else np.sqrt(2))
-        slopes[quantity][kind, name] = log_slope(
+        slopes[quantity][kind, name] = scaling.log_slope(
             channel_counts.astype(float), values, error
         )
         axis.errorbar(
@@ -773,14 +765,6 @@ for axis, (family, frame) in zip(axes, grids.items(), strict=True):
         curves=lines,
     )
     axis.set_title(family)
-    axis.legend(
-        loc="upper right",
-        labelcolor="white",
-        facecolor="0.25",
-        framealpha=0.8,
-        frameon=True,
-        fontsize="small",
-    )
 fig.colorbar(mesh, ax=axes, label="training accuracy")
 report.figure(
     fig,

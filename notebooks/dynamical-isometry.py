@@ -199,7 +199,7 @@ spectra = {
 # through them, so that the slopes and the weights depend on each other as they do in a network. Nothing is fitted.
 
 # %% tags=["hide-input"]
-from mflib.experiment import jacobian
+from mflib.experiment import jacobian, scaling
 
 sampled = {
     (name, ensemble, depth): jacobian.sample_spectrum(
@@ -339,14 +339,6 @@ distances, pooled = pd.DataFrame(rows), pd.DataFrame(together)
 
 
 # %% tags=["hide-input"]
-def log_slope(x, y, error):
-    """Return the slope of log y against log x, weighted by the errors of y, with its error."""
-    _, covariance = np.polyfit(np.log(x), np.log(y), 1, w=y / error, cov="unscaled")
-    return np.polyfit(np.log(x), np.log(y), 1, w=y / error)[0], float(
-        np.sqrt(covariance[0, 0])
-    )
-
-
 def at_case(table, name, ensemble):
     """Return the distances of one case."""
     return table[(table.activation == name) & (table.ensemble == ensemble)]
@@ -357,7 +349,7 @@ fit_slopes = {}
 for k, case in enumerate(fit_cases):
     by_width = at_case(distances, *case).groupby("width").distance
     mean, error = by_width.mean(), by_width.sem()
-    fit_slopes[case] = log_slope(
+    fit_slopes[case] = scaling.log_slope(
         mean.index.to_numpy(float), mean.to_numpy(), error.to_numpy()
     )
     label = f"{case[0]}, {WORD[case[1]]}: slope {fit_slopes[case][0]:.2f}"

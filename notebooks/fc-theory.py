@@ -420,7 +420,7 @@ report.claim(
 # carries a bias of order $1/N$ for each layer passed.
 
 # %% tags=["hide-input"]
-from mflib.experiment import signals
+from mflib.experiment import scaling, signals
 
 sample_depth = 30
 fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.3))
@@ -486,17 +486,10 @@ for n, mean_row, spread_row in zip(widths, bias, spread, strict=True):
 bias_error, spread_error = spread / np.sqrt(n_drawn), spread / np.sqrt(2 * n_drawn)
 
 
-def slope(x, y, error):
-    """Slope of log|y| against log x, weighted by the errors of y, with its standard error."""
-    weight = np.abs(y) / error
-    _, covariance = np.polyfit(np.log(x), np.log(np.abs(y)), 1, w=weight, cov="unscaled")
-    return np.polyfit(np.log(x), np.log(np.abs(y)), 1, w=weight)[0], np.sqrt(covariance[0, 0])
-
-
 slopes = {
     name: (
-        slope(widths, bias[:, k], bias_error[:, k]),
-        slope(widths, spread[:, k], spread_error[:, k]),
+        scaling.log_slope(widths, bias[:, k], bias_error[:, k]),
+        scaling.log_slope(widths, spread[:, k], spread_error[:, k]),
     )
     for k, name in enumerate(("q", "c"))
 }
@@ -691,7 +684,6 @@ frames = {"tanh": over_time[over_time.step == scored_at[-1]]}
 fits = {"tanh": fit(frames["tanh"], chance)}
 fig, axis = plt.subplots(figsize=(7.2, 4.6))
 mesh = draw(axis, frames["tanh"], "tanh", bias_odd, chance, fits["tanh"], f"tanh on {dataset}")
-axis.legend(loc="upper right", labelcolor="white", facecolor="0.25", framealpha=0.8, frameon=True)
 fig.colorbar(mesh, ax=axis, label="training accuracy")
 
 
@@ -756,14 +748,6 @@ for axis, (name, bias_here) in zip(axes.flat, biases.items(), strict=True):
         fits[name],
         rf"{name}, $\sigma_b^2={figures.power_of_ten(bias_here)}$",
     )
-    axis.legend(
-        loc="upper right",
-        labelcolor="white",
-        facecolor="0.25",
-        framealpha=0.8,
-        frameon=True,
-        fontsize="small",
-    )
 fig.colorbar(mesh, ax=axes, label="training accuracy")
 report.figure(
     fig,
@@ -813,7 +797,6 @@ left.set(
 )
 left.legend()
 mesh = draw(right, near, "sigmoid", 0.09, chance, near_fit, "near the critical line")
-right.legend(loc="upper right", labelcolor="white", facecolor="0.25", framealpha=0.8, frameon=True)
 fig.colorbar(mesh, ax=right, label="training accuracy")
 at_line = float(mean_field.critical_sigma_w2("sigmoid", 0.09).sigma_w2)
 report.figure(
@@ -848,14 +831,6 @@ set_fits = {name: fit(frame, level) for name, (frame, level) in sets.items()}
 fig, axes = plt.subplots(1, 3, figsize=(12, 4), sharey=True)
 for axis, (name, (frame, level)) in zip(axes, sets.items(), strict=True):
     mesh = draw(axis, frame, "tanh", bias_odd, level, set_fits[name], name)
-    axis.legend(
-        loc="upper right",
-        labelcolor="white",
-        facecolor="0.25",
-        framealpha=0.8,
-        frameon=True,
-        fontsize="small",
-    )
     fig.colorbar(
         mesh, ax=axis, label="training accuracy" if axis is axes[-1] else None, location="bottom"
     )

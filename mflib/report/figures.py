@@ -139,7 +139,7 @@ def accuracy_map(
     chance: float,
     curves: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> QuadMesh:
-    """Draw accuracy over weight variance and depth, with predicted depth scales as lines over it.
+    """Draw accuracy over weight variance and depth, with labelled depth scales as lines over it.
 
     Parameters
     ----------
@@ -162,4 +162,13 @@ def accuracy_map(
         ax.plot(x, y, style, color="white", lw=2, label=label, path_effects=edge)
     ax.set(ylim=(low, high), xlabel=r"weight variance $\sigma_w^2$", ylabel="depth $D$ (layers)")
     ax.grid(False)
+    if curves:
+        ax.legend(
+            loc="upper right",
+            labelcolor="white",
+            facecolor="0.25",
+            framealpha=0.8,
+            frameon=True,
+            fontsize="small",
+        )
     return mesh
