@@ -913,12 +913,7 @@ report.figure(
 #   the grids above, is orthogonal over all its taps, and the kernels behind it are delta-orthogonal.
 
 # %%
-deep_w2 = 1 / float(mean_field.chi_1(activation, deep_q_star, 1.0))
-deep_bias = max(
-    0.0,
-    deep_q_star
-    - float(mean_field.length_map(activation, deep_q_star, deep_w2, 0.0)),
-)
+deep_point = mean_field.critical_at(activation, deep_q_star)
 deep_at = tuple(int(s) for s in np.unique(np.linspace(0, deep_steps, 7).round()))
 deep_names = tuple(range(seed, seed + deep_seeds))
 
@@ -926,8 +921,8 @@ deep_names = tuple(range(seed, seed + deep_seeds))
 def train_deep(scheme, *, depth, rate, at=deep_at, **changes):
     """Train convolutional networks by the recipe for great depth."""
     settings = dict(
-        sigma_w2=deep_w2,
-        bias=deep_bias,
+        sigma_w2=deep_point.sigma_w2,
+        bias=float(deep_point.sigma_b2),
         depths=np.atleast_1d(depth),
         at=at,
         seeds=deep_names,
@@ -969,7 +964,7 @@ axis.legend(loc="center right")
 report.figure(
     fig,
     "cnn-very-deep",
-    caption=rf"Test accuracy of plain {activation} convolutional networks of {deep_depth:,} layers ({dataset}, {channels} channels, $q^*={deep_q_star:g}$, $\sigma_w^2={deep_w2:.6f}$, $\sigma_b^2={figures.power_of_ten(deep_bias)}$; "
+    caption=rf"Test accuracy of plain {activation} convolutional networks of {deep_depth:,} layers ({dataset}, {channels} channels, $q^*={deep_q_star:g}$, $\sigma_w^2={deep_point.sigma_w2:.6f}$, $\sigma_b^2={figures.power_of_ten(deep_point.sigma_b2)}$; "
     rf"learning rate {deep_learning_rate:g}, momentum {deep_momentum:g}, batches of {batch_size}, readout weights times {deep_gain:g}): mean and standard error over {deep_seeds} seeds, thin lines single networks.",
     alt="; ".join(
         f"{scheme}: {m:.3f} ± {e:.3f} after {deep_steps} steps"
@@ -988,16 +983,15 @@ report.figure(
 
 # %%
 larger_q = 0.05
-larger_w2 = 1 / float(mean_field.chi_1(activation, larger_q, 1.0))
+larger = mean_field.critical_at(activation, larger_q)
 without = {
     "the recipe": {},
     "pooled readout": {"readout": "pool"},
     "readout not scaled": {"readout_gain": 1.0},
     "first kernel a delta": {"stem": "delta-orthogonal"},
     f"$q^*={larger_q:g}$": {
-        "sigma_w2": larger_w2,
-        "bias": larger_q
-        - float(mean_field.length_map(activation, larger_q, larger_w2, 0.0)),
+        "sigma_w2": larger.sigma_w2,
+        "bias": float(larger.sigma_b2),
     },
     "Gaussian kernels": {"scheme": "gaussian"},
 }

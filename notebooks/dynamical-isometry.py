@@ -66,7 +66,7 @@ from IPython.display import Markdown, display
 
 from mflib import report
 from mflib.report import figures
-from mflib.theory import activations, gaussian, isometry, mean_field
+from mflib.theory import activations, isometry, mean_field
 
 report.begin("dynamical-isometry", seed=seed, device=device, scale=scale)
 LOG10 = np.log(10)
@@ -177,11 +177,8 @@ def plain(label):
 # %%
 def critical_at(name, q):
     """Return the weight and the bias variance of the critical point with q* = q."""
-    phi = activations.get(name)
-    sigma_w2 = 1 / float(gaussian.expectation(lambda u: phi.d1(u) ** 2, q).value)
-    square = float(gaussian.expectation(lambda u: phi(u) ** 2, q).value)
-    # ReLU needs no biases: its difference is 0 up to rounding
-    return sigma_w2, max(0.0, q - sigma_w2 * square)
+    point = mean_field.critical_at(name, q)
+    return float(point.sigma_w2), float(point.sigma_b2)
 
 
 points = {name: critical_at(name, q_star) for name in SHOWN}

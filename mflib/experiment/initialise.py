@@ -291,15 +291,14 @@ def _critical_point(
             raise
         return _Point(point.q, point.sigma_w2, point.sigma_b2, point.relative_variance)
     q = float(q_star)
-    sigma_w2 = 1 / float(mean_field.chi_1(act, q, 1.0))
-    sigma_b2 = q - float(mean_field.length_map(act, q, sigma_w2, 0.0))
-    sigma_b2 = 0.0 if abs(sigma_b2) <= 1e-12 * q else sigma_b2
-    if sigma_b2 < 0:
+    at = mean_field.critical_at(act, q)
+    if at.reason:
         raise ValueError(
-            f"{act.name} is critical at q_star={q:g} only with sigma_b2 = {sigma_b2:.3g} < 0: give "
-            "a q_star that the critical line reaches, or use tanh or erf."
+            f"{act.name} at q_star={q:g}: {at.reason}; give a q_star that the critical line "
+            "reaches, or use tanh or erf."
         )
-    return _Point(q, sigma_w2, sigma_b2, float(isometry.relative_variance(act, q, depth)))
+    spread = float(isometry.relative_variance(act, q, depth))
+    return _Point(q, float(at.sigma_w2), float(at.sigma_b2), spread)
 
 
 def _explain_floor(act: activations.Activation, depth: int, variance: float) -> None:

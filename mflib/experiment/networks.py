@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
@@ -208,7 +209,7 @@ class FullyConnected(Network):
 
 
 @dataclasses.dataclass
-class OnImages(Network):
+class OnImages(Network, abc.ABC):
     """What the two kinds of convolutional networks share: their front, readout and draw."""
 
     @classmethod
@@ -318,8 +319,9 @@ class OnImages(Network):
         return [*front, *tower, top]
 
     @classmethod
+    @abc.abstractmethod
     def _tower(cls, shape: tuple[int, int, int], kernel: int, depth: int) -> list[Layer]:
-        raise NotImplementedError
+        """Return the ``depth`` layers between front and readout, on maps of this shape."""
 
 
 @dataclasses.dataclass

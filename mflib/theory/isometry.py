@@ -134,6 +134,18 @@ def _one(name: str, value: ArrayLike, low: float) -> float:
     return float(array.ravel()[0])
 
 
+def _setting(
+    ensemble: str, sigma_w2: float, q: float, depth: int
+) -> tuple[bool, float, float, int]:
+    """Return the checked settings of one product of layers, the ensemble as a truth value."""
+    return (
+        _is_gaussian(ensemble),
+        _positive("sigma_w2", _one("sigma_w2", sigma_w2, 0.0)),
+        _one("q", q, 0.0),
+        _whole("depth", depth, 1, DEEPEST),
+    )
+
+
 def _positive(name: str, value: float) -> float:
     if value <= 0:
         raise ValueError(f"{name} = {value:g} is out of range: give a value above 0.")
@@ -174,10 +186,7 @@ def spectrum(
     0.275664
     """
     act = activations.get(activation)
-    gaussian = _is_gaussian(ensemble)
-    sigma_w2 = _positive("sigma_w2", _one("sigma_w2", sigma_w2, 0.0))
-    q = _one("q", q, 0.0)
-    layers = _whole("depth", depth, 1, DEEPEST)
+    gaussian, sigma_w2, q, layers = _setting(ensemble, sigma_w2, q, depth)
     points = _whole("points", points, 8, 1_000_000)
     law = _law(act, q)
     if layers == 1 and not gaussian:
@@ -246,10 +255,7 @@ def moments(
     array([ 1.,  3., 12., 55.])
     """
     act = activations.get(activation)
-    gaussian = _is_gaussian(ensemble)
-    sigma_w2 = _positive("sigma_w2", _one("sigma_w2", sigma_w2, 0.0))
-    q = _one("q", q, 0.0)
-    layers = _whole("depth", depth, 1, DEEPEST)
+    gaussian, sigma_w2, q, layers = _setting(ensemble, sigma_w2, q, depth)
     order = _whole("order", order, 1, 24)
     log_mean, central = _slope_moments(act, q, order)
     k = np.arange(1, order + 1)
@@ -412,13 +418,6 @@ def _not_negative(excess: Array) -> NDArray[np.bool_]:
     return np.asarray(excess[clear[first]] > 0)
 
 
-def _weights(act: Activation, q: float) -> tuple[float, float]:
-    """Return σ_w² and σ_b² with χ₁ = 1 at the fixed point q > 0."""
-    at = np.array([q])
-    bias = float(mean_field._bias_at_criticality(act, at)[0])
-    return float(1 / gaussian_moments(act, at)[1][0]), max(0.0, bias)
-
-
 def least_slope_ratio(activation: str | Activation) -> LeastSlopeRatio:
     """Return the least μ₂/μ₁² on the line χ₁ = 1, σ_w² = 1/μ₁(q), σ_b² = q − σ_w² E[φ²] ≥ 0.
 
@@ -458,7 +457,8 @@ def least_slope_ratio(activation: str | Activation) -> LeastSlopeRatio:
     )
     best = min(((float(found.fun), float(found.x)), *_ends(act, low, high)))
     q = float(np.exp(best[1]))
-    return LeastSlopeRatio(1 + best[0], q, *_weights(act, q))
+    at = mean_field.critical_at(act, q)
+    return LeastSlopeRatio(1 + best[0], q, float(at.sigma_w2), float(at.sigma_b2))
 
 
 def _ends(act: Activation, low: float, high: float) -> list[tuple[float, float]]:
@@ -527,4 +527,5 @@ def critical_point(
     )
     reached = layers * (float(_slope_variance(act, np.exp(y))[0]) + gaussian)
     q = float(np.exp(y[0]))
-    return CriticalPoint(q, *_weights(act, q), reached)
+    at_q = mean_field.critical_at(act, q)
+    return CriticalPoint(q, float(at_q.sigma_w2), float(at_q.sigma_b2), reached)

@@ -604,6 +604,36 @@ def critical_sigma_w2(activation: str | Activation, sigma_b2: ArrayLike) -> Crit
     return _reshaped(filled, sigma_b2.shape)
 
 
+def critical_at(activation: str | Activation, q: ArrayLike) -> CriticalPoint:
+    """Return the point with χ₁ = 1 at which the length map fixes q.
+
+    σ_w² = 1/E[φ′²], σ_b² = q − E[φ²]/E[φ′²], u ~ N(0, q).
+
+    q > 0, any shape. NaN with a reason where that σ_b² would be negative. σ_b² keeps its digits as
+    q → 0, where the difference as written would lose them. Whether iterating the length map leads
+    to q is not asked: compare ``fixed_point``. Raises ValueError for values out of range.
+
+    >>> point = critical_at("tanh", 1e-4)
+    >>> round(float(point.sigma_w2), 6), float(f"{point.sigma_b2:.3g}")
+    (1.0002, 1.33e-12)
+    """
+    act = activations.get(activation)
+    length = number("q", q, SMALLEST_Q)
+    flat = length.ravel()
+    w = 1 / moments(act, flat)[1]
+    # of a homogeneous φ the difference is 0 exactly
+    b = np.zeros_like(flat) if act.homogeneous else _bias_at_criticality(act, flat)
+    b = np.where((b < 0) & (b > -1e-13 * flat), 0.0, b)  # a 0 that rounding made negative
+    missing = b < 0
+    point = CriticalPoint(
+        np.where(missing, np.nan, w),
+        np.where(missing, np.nan, b),
+        flat,
+        np.where(missing, _NEGATIVE, ""),
+    )
+    return _reshaped(point, length.shape)
+
+
 def _with_origin(act: Activation, point: CriticalPoint, b: Array) -> CriticalPoint:
     """Add the critical point at q* = 0, σ_b² = 0 where that is the fixed point in use."""
     w = 1 / moments(act, np.zeros(1))[1]

@@ -356,7 +356,7 @@ def test_bad_modules_are_refused_before_anything_changes(build, function, change
     [
         ("sigmoid", {}, r"no isometry: .* at least 4.449 \(there sigma_w2 = 103, .* q_star"),
         ("gelu", {}, "gelu has no isometry"),
-        ("sigmoid", {"q_star": 1.0}, "only with sigma_b2 = -5.54 < 0"),
+        ("sigmoid", {"q_star": 1.0}, "at q_star=1: chi_1 = 1 only at a negative sigma_b2"),
         ("tanh", {"scheme": "uniform"}, "scheme='uniform' must be one of gaussian, orthogonal"),
         ("tanh", {"depth": 0}, "depth=0 must be at least 1"),
         ("tanh", {"variance": 0.1, "q_star": 0.1}, "give one of them"),

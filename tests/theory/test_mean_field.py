@@ -457,3 +457,39 @@ def test_rounding_makes_no_fixed_point_at_he_initialisation(name, count):
     else:
         assert found.stable.tolist() == [True, False]
         assert float(point.q) == pytest.approx(found.q[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf", "arctan", "softsign", "hard-tanh", "gelu"])
+def test_critical_at_is_critical_and_fixed_there(name):
+    q = np.geomspace(1e-3, 20, 25)
+    point = mean_field.critical_at(name, q)
+    there = point.reason == ""
+    assert there.sum() > 15
+    w, b, q = point.sigma_w2[there], point.sigma_b2[there], q[there]
+    np.testing.assert_allclose(mean_field.chi_1(name, q, w), 1, rtol=1e-12)
+    np.testing.assert_allclose(mean_field.length_map(name, q, w, b), q, rtol=1e-12)
+
+
+def test_critical_at_keeps_the_digits_of_a_vanishing_bias():
+    """tanh: E[φ²] = q − 2q² + 17q³/3 …, E[φ′²] = 1 − 2q + 7q² …, so σ_b² → 4q³/3."""
+    q = np.array([1e-12, 1e-9, 1e-6])
+    np.testing.assert_allclose(mean_field.critical_at("tanh", q).sigma_b2, 4 / 3 * q**3, rtol=1e-5)
+
+
+def test_critical_at_inverts_the_critical_line():
+    line = mean_field.critical_sigma_w2("tanh", np.array([0.01, 0.05, 0.5, 2.0]))
+    back = mean_field.critical_at("tanh", line.q)
+    np.testing.assert_allclose(back.sigma_w2, line.sigma_w2, rtol=1e-11)
+    np.testing.assert_allclose(back.sigma_b2, line.sigma_b2, rtol=1e-9)
+
+
+def test_critical_at_says_where_there_is_no_such_point():
+    point = mean_field.critical_at("sigmoid", [1.0, 50.0])
+    assert np.isnan(point.sigma_w2[0])
+    assert "negative sigma_b2" in point.reason[0]
+    assert point.sigma_b2[1] > 0
+    assert point.reason[1] == ""
+    relu = mean_field.critical_at("relu", 3.0)
+    assert (float(relu.sigma_w2), float(relu.sigma_b2)) == (2.0, 0.0)
+    with pytest.raises(ValueError, match="q = 0 is out of range"):
+        mean_field.critical_at("tanh", 0.0)
