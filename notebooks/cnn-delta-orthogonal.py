@@ -770,7 +770,7 @@ report.figure(
     fig,
     "cnn-trainability",
     caption=rf"Training accuracy over weight variance and depth of three kinds of {activation} networks with orthogonal weights and delta-orthogonal kernels ($\sigma_b^2={sigma_b2:g}$, {dataset}; "
-    rf"{steps} steps of {batch_size} samples, learning rate {learning_rate:g}; {channels} channels after {stride2} halvings of the image, {readout} readout; width {width}), with the published boundary and the fitted "
+    rf"{steps} steps of {batch_size} samples, learning rate {learning_rate:g}; {channels} channels after {stride2} stride-2 layer{'s' * (stride2 != 1)}, {readout} readout; width {width}), with the published boundary and the fitted "
     "multiple.",
     alt="; ".join(
         f"{family}: best accuracy {frame.train_accuracy.max():.2f}, fitted multiple {describe(fits[family])}, rank correlation with D/ξ_c {fits[family].spearman.value:.2f}"
