@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
+    from plotly.graph_objects import Figure as Interactive
 
 #: Perceptually uniform and safe for the common kinds of colour blindness.
 SEQUENTIAL = "cividis"
@@ -24,6 +26,9 @@ SEQUENTIAL = "cividis"
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 DPI = 160
+
+#: The kind of output that front ends draw with plotly.
+INTERACTIVE = "application/vnd.plotly.v1+json"
 
 
 def use_style() -> None:
@@ -63,6 +68,7 @@ def figure(
     seed: int | None = None,
     device: str | None = None,
     scale: str | None = None,
+    interactive: Interactive | None = None,
 ) -> None:
     """Publish a figure with its caption, alternative text and provenance, and close it.
 
@@ -74,6 +80,8 @@ def figure(
     alt : what a reader who cannot see it needs, plain text with at least one number
     width : share of the text's width, in percent
     seed, device, scale : where they differ from `report.begin`
+    interactive : a plotly figure of the same data, which takes the picture's place in the book
+        where scripts run; in print and without scripts the picture stays
 
     Raises ValueError for a malformed identifier, an empty caption, or an alternative text that
     holds no number.
@@ -104,8 +112,14 @@ def figure(
         "width": width,
         "provenance": record,
     }
+    shown: dict[str, Any] = {
+        "image/png": picture.getvalue(),
+        "text/plain": f"[{identifier}] {metadata['alt']}",
+    }
+    if interactive is not None:
+        shown[INTERACTIVE] = json.loads(interactive.to_json(validate=True))
     display(
-        {"image/png": picture.getvalue(), "text/plain": f"[{identifier}] {metadata['alt']}"},
+        shown,
         metadata={"mflib": metadata},
         raw=True,
     )

@@ -26,9 +26,10 @@ from typing import Any
 import nbformat
 import yaml
 from nbformat import NotebookNode, v4
+from plotly.offline import get_plotlyjs
 
 from mflib import paths
-from mflib.report import claims, provenance
+from mflib.report import claims, figures, provenance
 
 #: Pages that are made here, not written; `_toc.yml` names them like any other.
 GENERATED = ("scorecard", "errata", "api")
@@ -174,6 +175,21 @@ def figure_block(name: str, record: dict[str, Any]) -> str:
         f":width: {record['width']}\n\n"
         f"{prose(record['caption'])}\n\n"
         f"{source} · recompute: `{record['provenance']['command']}`\n"
+        "````\n"
+    )
+
+
+def interactive_block(record: dict[str, Any], figure: dict[str, Any]) -> str:
+    """Return the data of a figure's interactive version; the page's script draws it in its place.
+
+    It stands in an element that no browser renders, so without scripts nothing is missing.
+    """
+    # Only "</script" could end the element early; JSON may write the slash as it likes.
+    data = json.dumps(figure, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    return (
+        "````{raw} html\n"
+        f'<script type="application/json" class="interactive-figure" '
+        f'data-figure="{record["id"]}">{data}</script>\n'
         "````\n"
     )
 
@@ -341,6 +357,9 @@ def split(
                     raise PageError(f"{where} publishes the figure {record['id']!r} twice.")
                 pictures[record["id"]] = base64.b64decode(output.data["image/png"])
                 result.append(v4.new_markdown_cell(figure_block(name, record)))
+                if figures.INTERACTIVE in output.data:
+                    block = interactive_block(record, output.data[figures.INTERACTIVE])
+                    result.append(v4.new_markdown_cell(block))
             case "claim" | "erratum":
                 result.append(v4.new_markdown_cell(verdict_block(record)))
             case "figure-caption":
@@ -667,6 +686,8 @@ def assemble(root: Path) -> dict[str, bytes]:
     for one in chapters:
         files[f"{one.name}.ipynb"] = nbformat.writes(one.notebook).encode()
         files |= {f"figures/{one.name}/{id_}.png": png for id_, png in one.pictures.items()}
+    # Beside the pages and not among their scripts: only a page that needs it loads it.
+    files["extra/plotly.min.js"] = get_plotlyjs().encode()
     files["scorecard.md"] = scorecard(chapters).encode()
     files["errata.md"] = errata(chapters).encode()
     files["api.md"] = api().encode()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from nbformat import v4
 
-from mflib.report import claims, pages
+from mflib.report import claims, figures, pages
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 SOURCE = {
@@ -80,6 +80,18 @@ def test_a_figure_becomes_a_directive_with_name_alt_and_provenance():
     assert "seed 0" in text
     assert "recompute: `mflib run one`" in text
     assert not any(c.get("outputs") for c in chapter.notebook.cells)
+
+
+def test_an_interactive_figure_keeps_its_picture_and_brings_its_data():
+    shown = a_figure()
+    shown.data[figures.INTERACTIVE] = {"data": [{"name": "</script><b>"}], "layout": {}}
+    chapter = pages.chapter("one", notebook(code("draw()", shown)))
+    still, moving = (c.source for c in chapter.notebook.cells[-2:])
+    assert ":name: one-fig" in still
+    assert moving.count("</script>") == 1
+    assert 'data-figure="one-fig"' in moving
+    data = moving[moving.index("{", moving.index("data-figure")) : moving.rindex("</script>")]
+    assert json.loads(data) == shown.data[figures.INTERACTIVE]
 
 
 def test_a_claim_becomes_a_verdict_in_words_with_its_conditions():

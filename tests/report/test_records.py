@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import matplotlib.pyplot as plt
 import numpy as np
+import plotly.graph_objects
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,6 +69,15 @@ def test_figure_carries_picture_caption_alt_and_provenance(published):
     assert kind["mflib"] == {"kind": "figure-caption", "id": "fc-line"}
     assert "mflib run test-chapter" in caption["text/markdown"]
     assert plt.get_fignums() == []
+
+
+def test_an_interactive_figure_is_shown_beside_its_picture(published):
+    moving = plotly.graph_objects.Figure({"data": [{"type": "scatter", "y": np.arange(3.0)}]})
+    report.figure(a_figure(), "fc-line", caption="A line.", alt="0 to 1", interactive=moving)
+    shown = published[0][0]
+    assert shown["image/png"].startswith(b"\x89PNG")
+    assert shown[figures.INTERACTIVE]["data"][0]["type"] == "scatter"
+    json.dumps(shown[figures.INTERACTIVE])
 
 
 def test_the_same_figure_gives_the_same_bytes(published):
