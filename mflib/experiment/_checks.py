@@ -37,6 +37,13 @@ def variance(name: str, value: Any) -> float:
     return real
 
 
+def stability(name: str, value: Any) -> float:
+    """Return a stability index in (0.5, 2]."""
+    real = float(number(name, value, float))
+    require(0.5 < real <= 2, name, value, "in (0.5, 2]: it is a stability index")
+    return real
+
+
 def interval(name: str, value: Any) -> tuple[float, float]:
     """Return two finite numbers, the lower before the higher."""
     allowed = "two finite numbers, low before high"

@@ -31,11 +31,11 @@ class Interval:
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Average a trainability table over seeds.
 
-    One row per (sigma_w2, depth, learning_rate): for each measure ``m`` its mean ``m`` and its
-    sample standard deviation over seeds ``m_std`` (NaN for one seed), the number of ``seeds``
-    and the share ``diverged``.
+    One row per (alpha where there is one, sigma_w2, depth, learning_rate): for each measure ``m``
+    its mean ``m`` and its sample standard deviation over seeds ``m_std`` (NaN for one seed), the
+    number of ``seeds`` and the share ``diverged``.
     """
-    by = [c for c in ("sigma_w2", "depth", "learning_rate", "step") if c in frame]
+    by = [c for c in ("alpha", "sigma_w2", "depth", "learning_rate", "step") if c in frame]
     measures = ["train_accuracy", "test_accuracy", "train_loss", "test_loss"]
     groups = frame.groupby(by, sort=True)
     spread = groups[measures].std(ddof=1).add_suffix("_std")

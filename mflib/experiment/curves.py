@@ -11,7 +11,7 @@ from scipy import stats
 
 from mflib.experiment._checks import require
 
-NETWORK = ["depth", "sigma_w2", "learning_rate", "seed"]
+POINT = ["depth", "alpha", "sigma_w2"]  # α where the draws are heavy-tailed
 
 
 def smooth(values: ArrayLike, window: int) -> np.ndarray:
@@ -33,19 +33,24 @@ def steps_to(
 ) -> pd.DataFrame:
     """Return the steps after which each network of a learning-curve table reaches a target.
 
-    ``frame`` is what ``training.learning_curves`` returns. One row per (depth, sigma_w2,
-    learning_rate, seed), with ``steps``: where the line through the scored steps first meets
-    ``target``, ∞ where it never does.
+    ``frame`` is what ``training.learning_curves`` returns. One row per (depth, alpha where there
+    is one, sigma_w2, learning_rate, seed), with ``steps``: where the line through the scored
+    steps first meets ``target``, ∞ where it never does.
 
     Raises ValueError for a target outside (0, 1] and an unknown measure.
     """
     require(0 < target <= 1, "target", target, "in (0, 1]: it is an accuracy")
     require(measure in frame, "measure", measure, f"one of {', '.join(frame.columns)}")
-    groups = frame.sort_values("step").groupby(NETWORK, sort=True)
+    network = [*_point(frame), "learning_rate", "seed"]
+    groups = frame.sort_values("step").groupby(network, sort=True)
     found = groups[["step", measure]].apply(
         lambda rows: _first_crossing(rows["step"].to_numpy(), rows[measure].to_numpy(), target)
     )
     return found.rename("steps").reset_index()
+
+
+def _point(frame: pd.DataFrame) -> list[str]:
+    return [name for name in POINT if name in frame]
 
 
 def _first_crossing(steps: np.ndarray, values: np.ndarray, target: float) -> float:
@@ -60,13 +65,13 @@ def _first_crossing(steps: np.ndarray, values: np.ndarray, target: float) -> flo
 
 
 def at_best_rate(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep, for each depth and σ_w², the learning rate with the fewest mean steps over seeds.
+    """Keep, for each depth, α and σ_w², the learning rate with the fewest mean steps over seeds.
 
     ``table`` is what ``steps_to`` returns. A rate at which any seed misses the target has a mean
     of ∞, so it is chosen only where all rates have that. One rate serves all seeds of a point:
     choosing one per seed would reward luck.
     """
-    points = ["depth", "sigma_w2"]
+    points = _point(table)
     mean = table.groupby([*points, "learning_rate"]).steps.mean().reset_index()
     best = mean.loc[mean.groupby(points).steps.idxmin(), [*points, "learning_rate"]]
     return table.merge(best, on=[*points, "learning_rate"])

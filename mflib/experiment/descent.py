@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,8 @@ class Descent:
     so each weight matrix is updated by the product that forms its gradient, and no gradient is
     stored. A step writes into tensors made once, reads its batch through a counter on the
     device, and never waits for the device; on CUDA it is captured as a graph and replayed.
-    A member that becomes NaN touches no other: no operation mixes members.
+    A member that becomes NaN touches no other: no operation mixes members. ``train_biases=False``
+    leaves the biases as they were drawn: at 0, these are networks without biases.
 
     The way down needs y^l of every layer. Where all of them would take more than ``memory_limit``
     bytes (``default_memory_limit`` unless given), only that of every ``segment``-th layer is
@@ -96,6 +97,7 @@ class Descent:
         batch_size: int,
         momentum: float = 0.0,
         steps_per_epoch: int | None = None,
+        train_biases: bool = True,
         memory_limit: int | None = None,
     ) -> None:
         longest = len(x) // batch_size
@@ -115,6 +117,7 @@ class Descent:
             for layer, weight in zip(network.layers, network.weights, strict=True)
         ]
         self.network, self.x, self.momentum = network, x, momentum
+        self.train_biases = train_biases
         self.phi = nonlinearity(network.activation)
         self.steps_done = 0
         # One row of batches serves all members where their seeds agree.
@@ -242,6 +245,8 @@ class Descent:
             self._descend,
             self.work,
         )
+        if not self.train_biases:
+            return
         bias, speed = network.biases[layer], velocity[len(network.layers) + layer]
         by_channel = delta.view(delta.shape[0], bias.shape[2], -1)
         # A single row, not a column: batched products with a column take members one by one.
@@ -340,18 +345,25 @@ def train_members(
     readout_gain: float,
     evaluation_samples: int | None,
     at: Sequence[int],
+    alpha: Sequence[float] | None = None,
+    train_biases: bool = True,
+    observe: Callable[[Network, int], None] | None = None,
     memory_limit: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Evaluation]:
     """Draw, train and score one ensemble of one depth; member k has the k-th of each sequence.
 
     ``options`` are the further arguments of the architecture's ``draw``: its sizes.
-    A member's weights come from (its seed, depth, its σ_w²), so it is the same network in any
-    ensemble, and networks at different points are independent. ``at`` lists the numbers of
-    steps after which to score, ascending. ``evaluation_samples`` scores on the first so many
-    samples of each part. Raises Stopped once ``stop()`` is true.
+    A member's weights come from (its seed, depth, its σ_w², its α if it has one), so it is the
+    same network in any ensemble, and networks at different points are independent. ``at`` lists
+    the numbers of steps after which to score, ascending; ``observe(network, step)`` then sees the
+    ensemble itself. ``evaluation_samples`` scores on the first so many samples of each part.
+    Raises Stopped once ``stop()`` is true.
     """
     x, y = part
+    points: Iterable[tuple[float, ...]] = (
+        zip(sigma_w2) if alpha is None else zip(sigma_w2, alpha, strict=True)
+    )
     network = ARCHITECTURES[architecture].draw(
         activation,
         sigma_w2=sigma_w2,
@@ -359,10 +371,11 @@ def train_members(
         depth=depth,
         n_out=n_classes,
         seeds=[
-            derive_seed(seed, "network", depth, float(w2))
-            for seed, w2 in zip(seeds, sigma_w2, strict=True)
+            derive_seed(seed, "network", depth, *map(float, point))
+            for seed, point in zip(seeds, points, strict=True)
         ],
         initialisation=initialisation,
+        alpha=alpha,
         readout_gain=readout_gain,
         dtype=x.dtype,
         device=x.device,
@@ -379,10 +392,13 @@ def train_members(
         batch_size=batch_size,
         momentum=momentum,
         steps_per_epoch=steps_per_epoch,
+        train_biases=train_biases,
         memory_limit=memory_limit,
     )
     evaluations = []
     for step in at:
         descent.advance(step - descent.steps_done, stop=stop)
         evaluations.append(evaluate(network, scored[0], scored[1]))
+        if observe is not None:
+            observe(network, step)
     return evaluations

@@ -45,6 +45,7 @@ class Network:
         readout_gain: float,
         stem: str | None = None,
         fan: str = "in",
+        alpha: Sequence[float] | None = None,
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> Self:
@@ -53,23 +54,36 @@ class Network:
         _checks.require(gain > 0, "readout_gain", readout_gain, "above 0")
         w2 = _variances("sigma_w2", sigma_w2, len(seeds)).to(device)
         b2 = _variances("sigma_b2", sigma_b2, len(seeds)).to(device)
+        draws.check_stable(alpha is not None, initialisation, stem)
+        index: Tensor | None = None
+        if alpha is not None:
+            stability = draws.check_alpha(list(alpha), len(seeds))
+            index = torch.tensor(stability, dtype=torch.float64, device=device)
         members = draws.generators(seeds, device=device)
         dense = "orthogonal" if initialisation == "delta-orthogonal" else initialisation
+
+        def of(scheme: str) -> Tensor | None:
+            return index if scheme == "stable" else None
+
         weights, biases = [], []
         for position, layer in enumerate(layers):
             if isinstance(layer, Convolution):
                 scheme = stem if stem is not None and position == 0 else initialisation
                 weight = draws.draw_kernels(
                     layer.channels_in, layer.channels_out, layer.kernel, w2, members,
-                    scheme=scheme, dtype=dtype,
+                    scheme=scheme, alpha=of(scheme), dtype=dtype,
                 )  # fmt: skip
             else:
                 m, n = layer.weight_shape
-                weight = draws.draw_weights(m, n, w2, members, scheme=dense, fan=fan, dtype=dtype)
+                weight = draws.draw_weights(
+                    m, n, w2, members, scheme=dense, fan=fan, alpha=of(dense), dtype=dtype
+                )
             if layer is layers[-1]:
                 weight *= gain
             weights.append(layer.lay_out(weight))
-            biases.append(draws.draw_biases(layer.channels_out, b2, members, dtype=dtype))
+            biases.append(
+                draws.draw_biases(layer.channels_out, b2, members, alpha=of(dense), dtype=dtype)
+            )
         return cls(phi.name, weights, biases, tuple(layers))
 
     @property
@@ -172,19 +186,24 @@ class FullyConnected(Network):
         seeds: Sequence[int],
         initialisation: str = "gaussian",
         fan: str = "in",
+        alpha: Sequence[float] | None = None,
         readout_gain: float = 1.0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Self:
         """Draw member k with ``sigma_w2[k]``, ``sigma_b2[k]`` from the generator ``seeds[k]``.
 
+        ``initialisation="stable"`` draws heavy tails of stability index ``alpha[k]`` in (0.5, 2]:
+        W ~ S_α((D_w/2N)^{1/α}), b ~ S_α((D_b/2)^{1/α}), with ``sigma_w2`` as D_w, ``sigma_b2`` as
+        D_b (characteristic function of S_α(s): exp(−|su|^α)). At α = 2 that is "gaussian".
         ``fan="in"`` is the definition of the paper. ``fan="out"`` divides σ_w² by the layer's
         output width, as the first public implementation did: it changes the first layer's gain
         to n_in/width and the readout's to width/n_out, and nothing in between.
         ``readout_gain`` multiplies the readout's weights.
 
         Raises ValueError for no member or different numbers of them, a negative or infinite
-        variance, a width below 1, a depth below 0, and an unknown name.
+        variance, a width below 1, a depth below 0, an unknown name, and an ``alpha`` that is out
+        of range, missing with "stable" or given with another initialisation.
         """
         for name, size, least in (
             ("width", width, 1),
@@ -202,6 +221,7 @@ class FullyConnected(Network):
             seeds=seeds,
             initialisation=initialisation,
             fan=fan,
+            alpha=alpha,
             readout_gain=readout_gain,
             dtype=dtype,
             device=device,
@@ -230,6 +250,7 @@ class OnImages(Network, abc.ABC):
         stem: str | None = None,
         readout: str = "pool",
         readout_gain: float = 1.0,
+        alpha: Sequence[float] | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Self:
@@ -247,12 +268,13 @@ class OnImages(Network, abc.ABC):
         so every pixel enters, and behind it the tower keeps norms as before. ``readout_gain``
         multiplies the readout's weights: on the critical line at a small q* the logits are of
         order √q*, and all layers together must grow until they are of order 1 before anything is
-        classified, unless a gain of about 1/√q* starts them there.
+        classified, unless a gain of about 1/√q* starts them there. ``alpha[k]`` is the stability
+        index of "stable" draws, as for ``FullyConnected``, with N = kernel² × input channels.
 
         Raises ValueError for no member or different numbers of them, a negative or infinite
         variance, sizes below 1, a depth that the front exceeds, an even kernel or one that wraps
         around the image more than once, delta-orthogonal kernels with fewer channels than the
-        image has, and an unknown name.
+        image has, an unknown name, and an ``alpha`` out of range or out of place.
         """
         layers = cls.chain(
             channels=channels,
@@ -273,6 +295,7 @@ class OnImages(Network, abc.ABC):
             seeds=seeds,
             initialisation=initialisation,
             stem=stem,
+            alpha=alpha,
             readout_gain=readout_gain,
             dtype=dtype,
             device=device,

@@ -35,14 +35,18 @@ class Grid:
     a new permutation of the training set starts every ``steps_per_epoch`` (all full batches
     unless given; the paper's epoch is 180). ``depths`` counts hidden layers. Weights have
     variance σ_w²/N_in, biases ``sigma_b2``: one number for every σ_w², or one for each, in
-    their order. ``architecture`` is "fully-connected" (of ``width``), "convolutional" or
-    "alternating" (both of ``channels``, ``stride2``, ``stem`` and ``readout``, see
-    ``networks.Convolutional.draw``; their ``initialisation`` may be "delta-orthogonal" too, and
-    ``depths`` counts their first convolutions). ``readout_gain`` multiplies the readout's
-    weights. ``input_range`` is the paper's for the activation unless given. ``dataset_options``
-    are further arguments of ``data.load``. ``precision`` is that of float32 matrix products
-    where the device has a choice: "tf32" or "ieee". ``evaluation_samples`` scores on the first
-    so many samples of each part instead of all.
+    their order. ``initialisation="stable"`` draws heavy tails: ``sigma_w2`` is D_w, ``sigma_b2``
+    D_b, and ``alpha`` in (0.5, 2] the stability index, one for all or one for each of
+    ``sigma_w2``; then the pairs (α, D_w) must be distinct, and tables have a column ``alpha``.
+    ``train_biases=False`` keeps the biases as drawn: at 0, networks without. ``architecture`` is
+    "fully-connected" (of ``width``), "convolutional" or "alternating" (both of ``channels``,
+    ``stride2``, ``stem`` and ``readout``, see ``networks.Convolutional.draw``; their
+    ``initialisation`` may be "delta-orthogonal" too, and ``depths`` counts their first
+    convolutions). ``readout_gain`` multiplies the readout's weights. ``input_range`` is the
+    paper's for the activation unless given. ``dataset_options`` are further arguments of
+    ``data.load``. ``precision`` is that of float32 matrix products where the device has a choice:
+    "tf32" or "ieee". ``evaluation_samples`` scores on the first so many samples of each part
+    instead of all.
 
     Raises ValueError, one sentence naming the value, for settings out of range.
 
@@ -75,10 +79,19 @@ class Grid:
     dtype: str = "float32"
     precision: str = "tf32"
     evaluation_samples: int | None = None
+    alpha: float | tuple[float, ...] | None = None
+    train_biases: bool = True
 
     def __post_init__(self) -> None:
-        for name, kind in (("sigma_w2", float), ("depths", int), ("seeds", int)):
+        for name, kind in (("depths", int), ("seeds", int)):
             _set(self, name, _distinct(name, getattr(self, name), kind))
+        _set(self, "sigma_w2", _numbers("sigma_w2", self.sigma_w2, float))
+        if self.alpha is not None:
+            each = _per_point("alpha", self.alpha, len(self.sigma_w2), _checks.stability)
+            _set(self, "alpha", each)
+        if len(set(self.points)) < len(self.points):
+            what = "sigma_w2" if self.alpha is None else "(alpha, sigma_w2)"
+            raise ValueError(f"{what}={list(self.points)} names a value twice")
         rates = self.learning_rate
         rates = (rates,) if isinstance(rates, numbers.Real) else rates
         _set(self, "learning_rate", _distinct("learning_rate", rates, float))
@@ -87,7 +100,8 @@ class Grid:
         _set(self, "dataset_options", dict(options))
         for option in self.dataset_options:
             require(option in data.OPTIONS, "dataset_options", option, f"of {data.OPTIONS}")
-        _set(self, "sigma_b2", _bias_variances(self.sigma_b2, len(self.sigma_w2)))
+        n_points = len(self.sigma_w2)
+        _set(self, "sigma_b2", _per_point("sigma_b2", self.sigma_b2, n_points, _checks.variance))
         for name in ("momentum", "readout_gain"):
             _set(self, name, number(name, getattr(self, name), float))
         for name in ("width", "channels", "batch_size", "steps"):
@@ -113,13 +127,16 @@ class Grid:
             ("architecture", tuple(networks.ARCHITECTURES)),
             ("readout", networks.READOUTS),
             ("stem", (None, *draws.KERNEL_SCHEMES)),
-            ("initialisation", draws.SCHEMES if dense else draws.KERNEL_SCHEMES),
+            ("initialisation", draws.DENSE_SCHEMES if dense else draws.KERNEL_SCHEMES),
             ("fan", draws.FANS),
             ("dtype", tuple(DTYPES)),
             ("precision", PRECISIONS),
         ):
             value = getattr(self, name)
             require(value in choices, name, value, f"one of {', '.join(map(str, choices))}")
+        biases = self.train_biases
+        require(isinstance(biases, bool), "train_biases", biases, "True or False")
+        draws.check_stable(self.alpha is not None, self.initialisation, self.stem)
         if not dense:
             require(self.fan == "in", "fan", self.fan, '"in" for networks with convolutions')
             networks.check_depth(min(self.depths), self.stride2)
@@ -137,6 +154,20 @@ class Grid:
         if isinstance(self.sigma_b2, tuple):
             return self.sigma_b2
         return (self.sigma_b2,) * len(self.sigma_w2)
+
+    @property
+    def alphas(self) -> tuple[float, ...] | None:
+        """One α for each σ_w², or None where the initialisation has none."""
+        if self.alpha is None or isinstance(self.alpha, tuple):
+            return self.alpha
+        return (self.alpha,) * len(self.sigma_w2)
+
+    @property
+    def points(self) -> tuple[Any, ...]:
+        """The σ_w², or the pairs (α, D_w) of heavy-tailed draws: what tells networks apart."""
+        if self.alphas is None:
+            return self.sigma_w2
+        return tuple(zip(self.alphas, self.sigma_w2, strict=True))
 
     @property
     def n_networks(self) -> int:
@@ -337,8 +368,9 @@ def _run(
             raise KeyboardInterrupt(
                 f"stopped after {len(tables)} of {len(shards)} shards, {kept}"
             ) from None
-    order = ["depth", "sigma_w2", "learning_rate", "seed", "step"]
-    return pd.concat(tables).sort_values(order, ignore_index=True)
+    order = ["depth", "alpha", "sigma_w2", "learning_rate", "seed", "step"]
+    table = pd.concat(tables)
+    return table.sort_values([name for name in order if name in table], ignore_index=True)
 
 
 def _computed(
@@ -394,8 +426,11 @@ def _train_shard(
     stop: Callable[[], bool],
     memory_limit: int | None,
 ) -> pd.DataFrame:
-    points = zip(grid.sigma_w2, grid.bias_variances, strict=True)
-    members = [(w2, b2, rate) for w2, b2 in points for rate in grid.learning_rates]
+    members = [(k, rate) for k in range(len(grid.sigma_w2)) for rate in grid.learning_rates]
+    at_point = [k for k, _ in members]
+    settings = {"sigma_w2": [grid.sigma_w2[k] for k in at_point]}
+    if grid.alphas is not None:
+        settings = {"alpha": [grid.alphas[k] for k in at_point], **settings}
     evaluations = descent.train_members(
         (dataset.x_train, dataset.y_train),
         (dataset.x_test, dataset.y_test),
@@ -404,15 +439,17 @@ def _train_shard(
         depth=depth,
         n_classes=dataset.n_classes,
         activation=grid.activation,
-        sigma_w2=[w2 for w2, *_ in members],
-        sigma_b2=[b2 for _, b2, _ in members],
-        learning_rates=[rate for *_, rate in members],
+        sigma_w2=settings["sigma_w2"],
+        sigma_b2=[grid.bias_variances[k] for k in at_point],
+        alpha=settings.get("alpha"),
+        learning_rates=[rate for _, rate in members],
         seeds=[seed] * len(members),
         batch_size=grid.batch_size,
         momentum=grid.momentum,
         steps_per_epoch=grid.steps_per_epoch,
         initialisation=grid.initialisation,
         readout_gain=grid.readout_gain,
+        train_biases=grid.train_biases,
         evaluation_samples=grid.evaluation_samples,
         at=at,
         memory_limit=memory_limit,
@@ -420,36 +457,40 @@ def _train_shard(
     )
     rows = pd.DataFrame(
         {
-            "sigma_w2": [w2 for w2, *_ in members],
-            "learning_rate": [rate for *_, rate in members],
+            **settings,
             "depth": depth,
             "seed": seed,
+            "learning_rate": [rate for _, rate in members],
         }
     )
     scored = [
         rows.assign(step=step, **{name: getattr(result, name) for name in _MEASURES})
         for step, result in zip(at, evaluations, strict=True)
     ]
-    columns = ["sigma_w2", "depth", "seed", "learning_rate", "step", *_MEASURES]
-    return pd.concat(scored, ignore_index=True)[columns]
+    return pd.concat(scored, ignore_index=True)
 
 
 def _set(grid: Grid, name: str, value: object) -> None:
     object.__setattr__(grid, name, value)
 
 
-def _bias_variances(values: Any, n: int) -> float | tuple[float, ...]:
+def _per_point(
+    name: str, values: Any, n: int, check: Callable[[str, Any], float]
+) -> float | tuple[float, ...]:
     if isinstance(values, Sequence) and not isinstance(values, str | bytes):
-        allowed = f"one number, or one for each of {n} sigma_w2"
-        require(len(values) == n, "sigma_b2", values, allowed)
-        return tuple(_checks.variance("sigma_b2", value) for value in values)
-    return _checks.variance("sigma_b2", values)
+        require(len(values) == n, name, values, f"one number, or one for each of {n} sigma_w2")
+        return tuple(check(name, value) for value in values)
+    return check(name, values)
+
+
+def _numbers(name: str, values: Any, kind: type) -> tuple[Any, ...]:
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not len(values):
+        raise ValueError(f"{name}={values!r} must be a list of at least one number")
+    return tuple(number(name, value, kind) for value in values)
 
 
 def _distinct(name: str, values: Any, kind: type) -> tuple[Any, ...]:
-    if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not len(values):
-        raise ValueError(f"{name}={values!r} must be a list of at least one number")
-    found = tuple(number(name, value, kind) for value in values)
+    found = _numbers(name, values, kind)
     if len(set(found)) < len(found):
         raise ValueError(f"{name}={list(found)} names a value twice")
     return found

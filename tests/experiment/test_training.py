@@ -32,6 +32,10 @@ SMALL = Grid(
 )
 
 
+HEAVY = dataclasses.replace(
+    SMALL, initialisation="stable", alpha=(1.2, 1.2, 2.0), sigma_w2=(1.0, 2.0, 1.0), sigma_b2=0.0,
+    train_biases=False,
+)  # fmt: skip
 CONVOLUTIONAL = dataclasses.replace(
     SMALL, architecture="convolutional", channels=6, stride2=1, depths=(3, 5), steps=6
 )
@@ -226,6 +230,37 @@ def test_biases_can_follow_the_weights_of_the_critical_line():
         pd.testing.assert_frame_equal(rows, alone, rtol=1e-4)
 
 
+def test_heavy_tailed_networks_are_told_apart_by_alpha_and_scale():
+    """Two α at one D_w, and two D_w at one α; each the network it is in a grid of its own."""
+    grid = dataclasses.replace(HEAVY, dtype="float64")
+    frame = run(grid)
+    assert len(frame) == grid.n_networks == 12
+    assert not frame.duplicated(["alpha", "sigma_w2", "depth", "seed"]).any()
+    assert frame.train_loss.nunique() == 12
+    for a, w2 in grid.points:
+        alone = run(dataclasses.replace(grid, alpha=a, sigma_w2=(w2,)))
+        rows = frame.query("alpha == @a and sigma_w2 == @w2").reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows, alone, rtol=1e-9)
+    with pytest.raises(ValueError, match="names a value twice"):
+        dataclasses.replace(grid, alpha=1.5)
+    assert "alpha" not in run()
+
+
+def test_convolutional_networks_can_have_heavy_tails_and_a_stem_of_its_own():
+    grid = dataclasses.replace(
+        HEAVY, architecture="convolutional", channels=6, stride2=1, depths=(3,), steps=6
+    )
+    stems = [run(dataclasses.replace(grid, stem=stem)).train_loss for stem in (None, "gaussian")]
+    assert (stems[0] != stems[1]).any()
+    only = dataclasses.replace(grid, initialisation="gaussian", stem="stable")
+    assert run(only).train_loss.nunique() == 6
+
+
+def test_biases_that_are_not_trained_stay():
+    frozen, free = (dataclasses.replace(SMALL, train_biases=b, sigma_b2=0.0) for b in (False, True))
+    assert not run(frozen).train_loss.equals(run(free).train_loss)
+
+
 def test_colour_images_are_convolved_too():
     grid = dataclasses.replace(CONVOLUTIONAL, dataset="digits", channels=3)
     assert run(grid).test_accuracy.between(0, 1).all()
@@ -264,6 +299,12 @@ def test_colour_images_are_convolved_too():
         ({"learning_rate": 10**400}, "must be a finite number"),
         ({"initialisation": "xavier"}, "one of gaussian"),
         ({"dataset_options": {"sides": 8}}, "dataset_options='sides' must be of"),
+        ({"initialisation": "stable"}, '"stable" needs alpha'),
+        ({"alpha": 1.5}, "alpha belongs to initialisation \"stable\", not to 'gaussian'"),
+        ({"initialisation": "stable", "alpha": 0.5}, r"alpha=0.5 must be in \(0.5, 2\]"),
+        ({"initialisation": "stable", "alpha": (1, 2)}, "or one for each of 1 sigma_w2"),
+        ({"initialisation": "stable", "alpha": "2"}, "alpha='2' must be a finite number"),
+        ({"train_biases": 1}, "train_biases=1 must be True or False"),
     ],
 )
 def test_a_bad_setting_is_answered_in_one_sentence(change, says):
@@ -419,11 +460,13 @@ def test_every_setting_that_decides_a_number_is_in_the_key():
         "evaluation_samples": 7, "sigma_w2": (1.0, 1.76), "input_range": (0.0, 1.0),
         "dataset_options": {"seed": 1}, "architecture": "convolutional", "channels": 7,
         "stride2": 1, "readout": "flatten", "stem": "orthogonal",
-        "readout_gain": 2.0,
+        "readout_gain": 2.0, "train_biases": False,
     }  # fmt: skip
     for name, value in changes.items():
         assert not [k for k in keys(dataclasses.replace(SMALL, **{name: value})) if k in base], name
-    assert set(changes) | {"depths", "seeds", "dataset", "precision"} == {
+    heavy = keys(HEAVY)
+    assert not [k for k in keys(dataclasses.replace(HEAVY, alpha=(1.2, 1.5, 1.9))) if k in heavy]
+    assert set(changes) | {"alpha", "depths", "seeds", "dataset", "precision"} == {
         field.name for field in dataclasses.fields(Grid)
     }
     more = keys(dataclasses.replace(SMALL, depths=(3, 6, 9), seeds=(0, 1, 2)))
