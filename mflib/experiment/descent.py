@@ -69,9 +69,10 @@ def sample_order(n: int, seed: int, epoch: int, steps: int, batch_size: int) -> 
 class Descent:
     """SGD with momentum on the mean negative log-likelihood of an ensemble.
 
-    v ← μ v + η ∂L/∂θ,  θ ← θ − v  with one η per member; members with equal ``seeds`` share
-    their minibatches. ``network`` is trained in place, its weights first brought into the
-    order in memory that the way down wants.
+    v ← μ v + η (∂L/∂θ + λ θ),  θ ← θ − v  with one η per member and one ``weight_decay`` λ (for
+    biases, too, as in torch.optim.SGD); members with equal ``seeds`` share their minibatches.
+    ``network`` is trained in place, its weights first brought into the order in memory that the
+    way down wants.
 
     Backpropagation is written out: the loss's gradient is scaled by the member's η at the top,
     so each weight matrix is updated by the product that forms its gradient, and no gradient is
@@ -96,6 +97,7 @@ class Descent:
         seeds: Sequence[int],
         batch_size: int,
         momentum: float = 0.0,
+        weight_decay: float = 0.0,
         steps_per_epoch: int | None = None,
         train_biases: bool = True,
         memory_limit: int | None = None,
@@ -130,6 +132,7 @@ class Descent:
 
         rates = torch.as_tensor(learning_rates, dtype=torch.float64, device=x.device)
         self.scale = (rates / b).to(x.dtype).view(e, 1, 1)
+        self.decay = (rates * weight_decay).to(x.dtype).view(e, 1, 1) if weight_decay else None
         self.targets = torch.nn.functional.one_hot(y, n_classes).to(x.dtype)
         self.order = torch.empty(self.steps_per_epoch, rows * b, dtype=torch.int64, device=x.device)
         self.cursor = torch.zeros(1, dtype=torch.int64, device=x.device)
@@ -254,9 +257,14 @@ class Descent:
 
     def _descend(self, parameter: Tensor, velocity: Tensor | None, a: Tensor, b: Tensor) -> None:
         if velocity is None:
+            if self.decay is not None:
+                parameter.addcmul_(parameter, self.decay, value=-1)
             parameter.baddbmm_(a, b, alpha=-1)
-        else:
-            parameter.sub_(velocity.baddbmm_(a, b, beta=self.momentum))
+            return
+        velocity.baddbmm_(a, b, beta=self.momentum)
+        if self.decay is not None:
+            velocity.addcmul_(parameter, self.decay)
+        parameter.sub_(velocity)
 
 
 def default_memory_limit(device: torch.device) -> int:
@@ -347,7 +355,8 @@ def train_members(
     at: Sequence[int],
     alpha: Sequence[float] | None = None,
     train_biases: bool = True,
-    observe: Callable[[Network, int], None] | None = None,
+    weight_decay: float = 0.0,
+    observe: Callable[[Network], None] = lambda _: None,
     memory_limit: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Evaluation]:
@@ -356,7 +365,7 @@ def train_members(
     ``options`` are the further arguments of the architecture's ``draw``: its sizes.
     A member's weights come from (its seed, depth, its σ_w², its α if it has one), so it is the
     same network in any ensemble, and networks at different points are independent. ``at`` lists
-    the numbers of steps after which to score, ascending; ``observe(network, step)`` then sees the
+    the numbers of steps after which to score, ascending; ``observe(network)`` then sees the
     ensemble itself. ``evaluation_samples`` scores on the first so many samples of each part.
     Raises Stopped once ``stop()`` is true.
     """
@@ -391,6 +400,7 @@ def train_members(
         seeds=seeds,
         batch_size=batch_size,
         momentum=momentum,
+        weight_decay=weight_decay,
         steps_per_epoch=steps_per_epoch,
         train_biases=train_biases,
         memory_limit=memory_limit,
@@ -399,6 +409,5 @@ def train_members(
     for step in at:
         descent.advance(step - descent.steps_done, stop=stop)
         evaluations.append(evaluate(network, scored[0], scored[1]))
-        if observe is not None:
-            observe(network, step)
+        observe(network)
     return evaluations

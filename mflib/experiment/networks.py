@@ -205,17 +205,9 @@ class FullyConnected(Network):
         variance, a width below 1, a depth below 0, an unknown name, and an ``alpha`` that is out
         of range, missing with "stable" or given with another initialisation.
         """
-        for name, size, least in (
-            ("width", width, 1),
-            ("depth", depth, 0),
-            ("n_in", n_in, 1),
-            ("n_out", n_out, 1),
-        ):
-            _checks.count(name, size, least)
-        sizes = [n_in, *[width] * depth, n_out]
         return cls._draw(
             activation,
-            [Dense(m, n) for m, n in itertools.pairwise(sizes)],
+            cls.chain(width=width, depth=depth, n_in=n_in, n_out=n_out),
             sigma_w2=sigma_w2,
             sigma_b2=sigma_b2,
             seeds=seeds,
@@ -226,6 +218,19 @@ class FullyConnected(Network):
             dtype=dtype,
             device=device,
         )
+
+    @classmethod
+    def chain(cls, *, width: int, depth: int, n_in: int, n_out: int) -> list[Layer]:
+        """Return the layers of such a network, drawing nothing; raises what ``draw`` raises."""
+        for name, size, least in (
+            ("width", width, 1),
+            ("depth", depth, 0),
+            ("n_in", n_in, 1),
+            ("n_out", n_out, 1),
+        ):
+            _checks.count(name, size, least)
+        sizes = [n_in, *[width] * depth, n_out]
+        return [Dense(m, n) for m, n in itertools.pairwise(sizes)]
 
 
 @dataclasses.dataclass

@@ -5,26 +5,35 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import itertools
+import math
 import numbers
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from mflib import sources
 from mflib.experiment import _checks, data, descent, draws, networks
 from mflib.experiment._checks import number, require
+from mflib.experiment.layers import Layer
+from mflib.experiment.networks import Network
 from mflib.experiment.nonlinearities import NONLINEARITIES
 from mflib.experiment.store import Store
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PRECISIONS = ("tf32", "ieee")
 _MEASURES = ("train_accuracy", "test_accuracy", "train_loss", "test_loss", "diverged")
+_PER_POINT = ("sigma_w2", "sigma_b2", "alpha")
 _KERNEL = "mflib.experiment.descent"  # with its imports: all code that decides a number
+_SHARD_BYTES = {"cpu": 16 * 2**20, "cuda": 4 * 2**30}  # of weights: near a core's share of cache
+
+Observe = Callable[..., pd.DataFrame]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +47,15 @@ class Grid:
     their order. ``initialisation="stable"`` draws heavy tails: ``sigma_w2`` is D_w, ``sigma_b2``
     D_b, and ``alpha`` in (0.5, 2] the stability index, one for all or one for each of
     ``sigma_w2``; then the pairs (α, D_w) must be distinct, and tables have a column ``alpha``.
-    ``train_biases=False`` keeps the biases as drawn: at 0, networks without. ``architecture`` is
-    "fully-connected" (of ``width``), "convolutional" or "alternating" (both of ``channels``,
-    ``stride2``, ``stem`` and ``readout``, see ``networks.Convolutional.draw``; their
-    ``initialisation`` may be "delta-orthogonal" too, and ``depths`` counts their first
-    convolutions). ``readout_gain`` multiplies the readout's weights. ``input_range`` is the
-    paper's for the activation unless given. ``dataset_options`` are further arguments of
-    ``data.load``. ``precision`` is that of float32 matrix products where the device has a choice:
-    "tf32" or "ieee". ``evaluation_samples`` scores on the first so many samples of each part
-    instead of all.
+    ``train_biases=False`` keeps the biases as drawn: at 0, networks without. ``weight_decay`` is
+    λ of the loss's term λ|θ|²/2. ``architecture`` is "fully-connected" (of ``width``),
+    "convolutional" or "alternating" (both of ``channels``, ``stride2``, ``stem`` and ``readout``,
+    see ``networks.Convolutional.draw``; their ``initialisation`` may be "delta-orthogonal" too, and
+    ``depths`` counts their first convolutions). ``readout_gain`` multiplies the readout's weights.
+    ``input_range`` is the paper's for the activation unless given. ``dataset_options`` are further
+    arguments of ``data.load``. ``precision`` is that of float32 matrix products where the device
+    has a choice: "tf32" or "ieee". ``evaluation_samples`` scores on the first so many samples of
+    each part instead of all.
 
     Raises ValueError, one sentence naming the value, for settings out of range.
 
@@ -81,6 +90,7 @@ class Grid:
     evaluation_samples: int | None = None
     alpha: float | tuple[float, ...] | None = None
     train_biases: bool = True
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         for name, kind in (("depths", int), ("seeds", int)):
@@ -102,7 +112,7 @@ class Grid:
             require(option in data.OPTIONS, "dataset_options", option, f"of {data.OPTIONS}")
         n_points = len(self.sigma_w2)
         _set(self, "sigma_b2", _per_point("sigma_b2", self.sigma_b2, n_points, _checks.variance))
-        for name in ("momentum", "readout_gain"):
+        for name in ("momentum", "readout_gain", "weight_decay"):
             _set(self, name, number(name, getattr(self, name), float))
         for name in ("width", "channels", "batch_size", "steps"):
             _set(self, name, _checks.count(name, getattr(self, name), 1))
@@ -119,6 +129,7 @@ class Grid:
         for rate in self.learning_rates:
             require(rate > 0, "learning_rate", rate, "above 0")
         require(self.readout_gain > 0, "readout_gain", self.readout_gain, "above 0")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
         dense = self.architecture == "fully-connected"
         for name, choices in (
@@ -175,28 +186,50 @@ class Grid:
         return len(self.sigma_w2) * len(self.learning_rates) * len(self.depths) * len(self.seeds)
 
     def options(self, dataset: data.Dataset) -> dict[str, Any]:
-        """Return what the architecture's ``draw`` needs beside the settings that all share.
-
-        Raises ValueError where the data set cannot be the input of such a network.
-        """
+        """Return what the architecture's ``draw`` needs beside the settings that all share."""
         if self.architecture == "fully-connected":
             return {"width": self.width, "n_in": dataset.x_train.shape[1], "fan": self.fan}
-        found: dict[str, Any] = {
+        return {
             "channels": self.channels,
             "image_shape": dataset.image_shape,
             "stride2": self.stride2,
             "stem": self.stem,
             "readout": self.readout,
         }
+
+    def layers(self, dataset: data.Dataset, depth: int) -> list[Layer]:
+        """Return the affine maps of a network of this depth.
+
+        Raises ValueError where the data set cannot be the input of such a network.
+        """
         kind = networks.ARCHITECTURES[self.architecture]
-        assert issubclass(kind, networks.OnImages)
-        kind.chain(
-            depth=min(self.depths),
-            n_out=dataset.n_classes,
-            initialisation=self.initialisation,
-            **found,
-        )
-        return found
+        sizes = self.options(dataset)
+        if issubclass(kind, networks.OnImages):
+            sizes["initialisation"] = self.initialisation
+        else:
+            del sizes["fan"]
+        return kind.chain(depth=depth, n_out=dataset.n_classes, **sizes)
+
+    def parts(self, dataset: data.Dataset, depth: int, limit: int) -> list[Grid]:
+        """Return grids of fewer σ_w² each, as equal as can be, whose weights fit into ``limit``.
+
+        The bytes are those of one depth and seed; a part has at least one σ_w².
+        """
+        numbers = sum(math.prod(layer.weight_shape) for layer in self.layers(dataset, depth))
+        stored = numbers * DTYPES[self.dtype].itemsize * (2 if self.momentum else 1)
+        most = max(1, limit // (stored * len(self.learning_rates)))
+        n = len(self.sigma_w2)
+        edges = [n * k // -(-n // most) for k in range(-(-n // most) + 1)]
+
+        def cut(values: Any, here: slice) -> Any:
+            return values[here] if isinstance(values, tuple) else values
+
+        return [
+            dataclasses.replace(
+                self, **{name: cut(getattr(self, name), slice(*ends)) for name in _PER_POINT}
+            )
+            for ends in itertools.pairwise(edges)
+        ]
 
     def load(self, device: torch.device | str = "cpu") -> data.Dataset:
         """Load the data set of the grid; raises what ``data.load`` raises."""
@@ -235,16 +268,19 @@ def trainability(
     """Train every network of a grid and return one row each.
 
     Columns: sigma_w2, depth, seed, learning_rate, train_accuracy, test_accuracy, train_loss,
-    test_loss (mean NLL in nats), diverged. All σ_w² and learning rates of one (depth, seed) are
-    trained as one batched computation, one shard: with a ``store``, shards that it holds are
-    read, and a run that was stopped goes on where it was. Without one, nothing is kept.
+    test_loss (mean NLL in nats), diverged; alpha first where the draws are heavy-tailed. All
+    σ_w² and learning rates of one (depth, seed) are trained as one batched computation, one
+    shard, or as several where their weights take too much memory: with a ``store``, shards that
+    it holds are read, and a run that was stopped goes on where it was. Without one, nothing is
+    kept.
     ``memory_limit`` is how many bytes the stored activations of one shard may take
     (``descent.default_memory_limit`` unless given); it changes no number.
 
     Raises ValueError for settings that the data cannot satisfy, DataUnavailable where the data
     set is not to be had.
     """
-    return _run(grid, (grid.steps,), store, device, progress, memory_limit).drop(columns="step")
+    at = (grid.steps,)
+    return _run(grid, at, None, store, device, progress, memory_limit).drop(columns="step")
 
 
 def learning_curves(
@@ -261,31 +297,112 @@ def learning_curves(
     ``at``: ascending, within [0, grid.steps]. Returns one row per network and step, with the
     further column ``step``.
     """
+    return _run(grid, _rising(grid, at), None, store, device, progress, memory_limit)
+
+
+def observed(
+    grid: Grid,
+    observe: Observe,
+    *,
+    at: Sequence[int],
+    n_inputs: int = 0,
+    options: Mapping[str, Any] | None = None,
+    store: Store | None = None,
+    device: torch.device | str = "auto",
+    progress: bool = True,
+    memory_limit: int | None = None,
+) -> pd.DataFrame:
+    """Train as ``learning_curves`` does, and let a function look into the networks on the way.
+
+    After each number of steps in ``at`` it is called as ``observe(network, inputs, **options)``:
+    ``network`` is the live ensemble (``networks.Network``, to be read and not changed; its E
+    members are those of one shard), ``inputs`` (n_inputs, d) the first test samples. It returns a
+    table with any rows and columns, and a column ``member`` in 0 … E − 1.
+
+    Returns these rows with the columns of ``learning_curves`` in front, those of the network and
+    the step they belong to. With a ``store``, the function must be one of a module of mflib: its
+    name, its options and the version of its module's code are part of the shards' keys.
+
+    Raises ValueError as ``learning_curves`` does, for a function that cannot be recorded or
+    whose table is not of that form, and for options that JSON cannot hold.
+    """
+    _checks.count("n_inputs", n_inputs, 0)
+    observation = Observation(observe, n_inputs, dict(options or {}))
+    if store is not None:
+        observation.key()  # said before any work
+    return _run(grid, _rising(grid, at), observation, store, device, progress, memory_limit)
+
+
+@dataclasses.dataclass(frozen=True)
+class Observation:
+    """What to observe: the function, how many inputs it sees, and its further arguments."""
+
+    observe: Observe
+    n_inputs: int
+    options: dict[str, Any]
+
+    def key(self) -> dict[str, Any]:
+        """Return what decides the observed numbers. Raises ValueError for a function unknown."""
+        module = getattr(self.observe, "__module__", None) or ""
+        name = getattr(self.observe, "__qualname__", "")
+        if module.split(".")[0] != sources.PACKAGE or not name.isidentifier():
+            raise ValueError(
+                f"observe={self.observe!r} must be a function of a module of {sources.PACKAGE} "
+                "for its numbers to be kept: move it there, or leave out the store"
+            )
+        return {
+            "observe": f"{module}.{name}",
+            "observe_code": sources.code_version(module),
+            "n_inputs": self.n_inputs,
+            "options": self.options,
+        }
+
+    def rows(self, network: Network, inputs: Tensor) -> pd.DataFrame:
+        """Return what the function sees now. Raises ValueError for a table of another form."""
+        with torch.no_grad():
+            table = self.observe(network, inputs[: self.n_inputs], **self.options)
+        known = isinstance(table, pd.DataFrame) and "member" in table
+        if not known or not table["member"].isin(range(network.n_members)).all():
+            raise ValueError(
+                f"{self.observe!r} must return a DataFrame with a column member in "
+                f"[0, {network.n_members}), the network of each row"
+            )
+        return table
+
+
+def _rising(grid: Grid, at: Sequence[int]) -> tuple[int, ...]:
     steps = _distinct("at", tuple(at), int)
     if list(steps) != sorted(steps) or not 0 <= steps[0] <= steps[-1] <= grid.steps:
         raise ValueError(f"at={list(steps)} must rise within [0, {grid.steps}], the grid's steps")
-    return _run(grid, steps, store, device, progress, memory_limit)
+    return steps
 
 
-def shard_keys(
+class Shard(NamedTuple):
+    """One batched computation: a grid of the points it trains, one depth, one seed."""
+
+    grid: Grid
+    depth: int
+    seed: int
+    key: dict[str, Any]
+
+
+def shards(
     grid: Grid,
     dataset: data.Dataset,
     *,
     device: torch.device,
     at: Sequence[int] | None = None,
-) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield (depth, seed, key) of every shard: seed by seed, the deepest first.
+    observation: Observation | None = None,
+) -> Iterator[Shard]:
+    """Yield every shard: seed by seed, the deepest first.
 
     That order gives a whole picture early, and leaves no core alone with a long shard at the end.
+    A (depth, seed) whose weights take too many bytes is cut into several shards.
 
-    A key holds every setting that decides the numbers, the data's checksums, the version of the
-    code that computes them, and the device type, dtype and matrix precision.
+    A key holds every setting that decides the numbers of its own points, the data's checksums, the
+    version of the code that computes them, and the device type, dtype and matrix precision.
     """
-    settings = dataclasses.asdict(grid)
-    for other in ("depths", "seeds", "precision", "dtype", "steps"):
-        del settings[other]
     common = {
-        **settings,
         "input_range": dataset.input_range,
         "at": list(at if at is not None else (grid.steps,)),
         "data_checksum": dataset.checksum,
@@ -294,10 +411,16 @@ def shard_keys(
         "device": device.type,
         "dtype": grid.dtype,
         "matrix_precision": _matrix_precision(grid, device),
+        **({} if observation is None else observation.key()),
     }
     for seed in grid.seeds:
         for depth in sorted(grid.depths, reverse=True):
-            yield depth, seed, {**common, "depth": depth, "seed": seed}
+            for part in grid.parts(dataset, depth, _SHARD_BYTES[device.type]):
+                settings = dataclasses.asdict(part)
+                for other in ("depths", "seeds", "precision", "dtype", "steps"):
+                    del settings[other]
+                key = {**settings, **common, "depth": depth, "seed": seed}
+                yield Shard(part, depth, seed, key)
 
 
 def _matrix_precision(grid: Grid, device: torch.device) -> str:
@@ -309,6 +432,7 @@ def _matrix_precision(grid: Grid, device: torch.device) -> str:
 def _run(
     grid: Grid,
     at: tuple[int, ...],
+    observation: Observation | None,
     store: Store | None,
     device: torch.device | str,
     progress: bool,
@@ -319,8 +443,15 @@ def _run(
         _checks.count("memory_limit", memory_limit, 0)
     dataset = grid.load(where)
     _check_batches(grid, dataset)
-    grid.options(dataset)
-    shards = list(shard_keys(grid, dataset, device=where, at=at))
+    wanted = list(
+        shards(
+            grid,
+            dataset,
+            device=where,
+            at=at,
+            observation=observation if store is not None else None,
+        )
+    )
     tables = []
     # disable=None: no bar where the error stream is not a terminal, such as an executed notebook.
     with (
@@ -332,45 +463,49 @@ def _run(
         ) as bar,
         descent.matmul_precision(_matrix_precision(grid, where)),
     ):
+
+        def layers(shard: Shard) -> float:
+            return shard.depth * len(shard.grid.sigma_w2) / len(grid.sigma_w2)
+
         missing = []
-        for depth, seed, key in shards:
-            table = store.get(key) if store is not None else None
+        for shard in wanted:
+            table = store.get(shard.key) if store is not None else None
             if table is None:
-                missing.append((depth, seed, key))
+                missing.append(shard)
             else:
                 tables.append(table)
-                bar.update(depth)
+                bar.update(layers(shard))
 
         moving = threading.Lock()  # shards side by side share the bar
 
-        def move(depth: int) -> None:
+        def move(shard: Shard) -> None:
             with moving:
-                bar.update(depth / (1 + at[-1]))
+                bar.update(layers(shard) / (1 + at[-1]))
 
-        def compute(shard: tuple[int, int, dict], stop: Callable[[], bool]) -> pd.DataFrame:
-            depth, seed, _ = shard
-
+        def compute(shard: Shard, stop: Callable[[], bool]) -> pd.DataFrame:
             def before_step() -> bool:
-                move(depth)
+                move(shard)
                 return stop()
 
-            return _train_shard(grid, dataset, depth, seed, at, before_step, memory_limit)
+            return _train_shard(shard, dataset, at, observation, before_step, memory_limit)
 
         try:
             with contextlib.closing(_computed(compute, missing, where)) as computed:
-                for (depth, _, key), table, seconds in computed:
+                for shard, table, seconds in computed:
                     if store is not None:
-                        table = store.write(key, table, seconds=seconds)
+                        table = store.write(shard.key, table, seconds=seconds)
                     tables.append(table)
-                    move(depth)
+                    move(shard)
         except KeyboardInterrupt:
             kept = "all kept" if store is not None else "none kept, for want of a store"
             raise KeyboardInterrupt(
-                f"stopped after {len(tables)} of {len(shards)} shards, {kept}"
+                f"stopped after {len(tables)} of {len(wanted)} shards, {kept}"
             ) from None
     order = ["depth", "alpha", "sigma_w2", "learning_rate", "seed", "step"]
-    table = pd.concat(tables)
-    return table.sort_values([name for name in order if name in table], ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    by = [name for name in order if name in table]
+    # stable: the rows of one network and step stay in the order in which they were observed
+    return table.sort_values(by, ignore_index=True, kind="stable")
 
 
 def _computed(
@@ -418,19 +553,25 @@ def _check_batches(grid: Grid, dataset: data.Dataset) -> None:
 
 
 def _train_shard(
-    grid: Grid,
+    shard: Shard,
     dataset: data.Dataset,
-    depth: int,
-    seed: int,
     at: tuple[int, ...],
+    observation: Observation | None,
     stop: Callable[[], bool],
     memory_limit: int | None,
 ) -> pd.DataFrame:
+    grid, depth, seed, _ = shard
     members = [(k, rate) for k in range(len(grid.sigma_w2)) for rate in grid.learning_rates]
     at_point = [k for k, _ in members]
     settings = {"sigma_w2": [grid.sigma_w2[k] for k in at_point]}
     if grid.alphas is not None:
         settings = {"alpha": [grid.alphas[k] for k in at_point], **settings}
+    seen: list[pd.DataFrame] = []
+
+    def observe(network: Network) -> None:
+        if observation is not None:
+            seen.append(observation.rows(network, dataset.x_test))
+
     evaluations = descent.train_members(
         (dataset.x_train, dataset.y_train),
         (dataset.x_test, dataset.y_test),
@@ -450,8 +591,10 @@ def _train_shard(
         initialisation=grid.initialisation,
         readout_gain=grid.readout_gain,
         train_biases=grid.train_biases,
+        weight_decay=grid.weight_decay,
         evaluation_samples=grid.evaluation_samples,
         at=at,
+        observe=observe,
         memory_limit=memory_limit,
         stop=stop,
     )
@@ -467,7 +610,20 @@ def _train_shard(
         rows.assign(step=step, **{name: getattr(result, name) for name in _MEASURES})
         for step, result in zip(at, evaluations, strict=True)
     ]
+    if observation is not None:
+        scored = [_joined(one, more) for one, more in zip(scored, seen, strict=True)]
     return pd.concat(scored, ignore_index=True)
+
+
+def _joined(scored: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
+    """Put each network's settings and scores in front of the rows that were observed of it."""
+    twice = sorted(set(scored) & set(seen))
+    if twice:
+        raise ValueError(
+            f"observe returns a column {twice[0]!r}, which is one of the network's own: rename it"
+        )
+    front = scored.iloc[seen["member"].to_numpy()].reset_index(drop=True)
+    return pd.concat([front, seen.drop(columns="member").reset_index(drop=True)], axis=1)
 
 
 def _set(grid: Grid, name: str, value: object) -> None:

@@ -26,10 +26,14 @@ def draw(w2, seeds, activation="tanh", dtype=DOUBLE, depth=5):
     )  # fmt: skip
 
 
-def by_the_book(network, dataset, *, rate, seed, batch_size, momentum, steps, steps_per_epoch):
+def by_the_book(
+    network, dataset, *, rate, seed, batch_size, momentum, steps, steps_per_epoch,
+    weight_decay=0.0, train_biases=True,
+):  # fmt: skip
     """Train member 0 as a plain module with torch's own loss, autograd and optimiser."""
     module = network.module(0)
-    optimiser = torch.optim.SGD(module.parameters(), lr=rate, momentum=momentum)
+    trained = [p for p in module.parameters() if train_biases or p.ndim > 1]
+    optimiser = torch.optim.SGD(trained, lr=rate, momentum=momentum, weight_decay=weight_decay)
     loss = torch.nn.NLLLoss()
     for step in range(steps):
         epoch, i = divmod(step, steps_per_epoch)
@@ -42,15 +46,18 @@ def by_the_book(network, dataset, *, rate, seed, batch_size, momentum, steps, st
     return module
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"weight_decay": 0.3}, {"train_biases": False, "weight_decay": 0.01}], ids=str
+)
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
 @pytest.mark.parametrize("activation", NONLINEARITIES)
-def test_ensemble_equals_training_each_alone(digits, activation, momentum):
+def test_ensemble_equals_training_each_alone(digits, activation, momentum, options):
     """Different σ_w², seeds and learning rates side by side, over more than one epoch."""
     members = list(itertools.product([0.9, 1.7], [3, 8], [0.01, 0.05]))
     w2, seeds, rates = zip(*members, strict=True)
     network = draw(w2, seeds, activation)
     start = [network.member(k) for k in range(len(members))]
-    run = {"batch_size": 16, "momentum": momentum, "steps_per_epoch": 12}
+    run = {"batch_size": 16, "momentum": momentum, "steps_per_epoch": 12, **options}
     trained = descent.Descent(
         network, digits.x_train, digits.y_train, learning_rates=rates, seeds=seeds, **run
     )

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mflib import sources
-from mflib.experiment import data, descent, training
+from mflib.experiment import data, descent, draws, training
+from mflib.experiment.networks import FullyConnected
 from mflib.experiment.store import Store
 from mflib.experiment.training import Grid
 
@@ -256,9 +257,173 @@ def test_convolutional_networks_can_have_heavy_tails_and_a_stem_of_its_own():
     assert run(only).train_loss.nunique() == 6
 
 
-def test_biases_that_are_not_trained_stay():
-    frozen, free = (dataclasses.replace(SMALL, train_biases=b, sigma_b2=0.0) for b in (False, True))
-    assert not run(frozen).train_loss.equals(run(free).train_loss)
+@pytest.mark.parametrize("change", [{"train_biases": False}, {"weight_decay": 0.5}])
+def test_the_rule_of_descent_reaches_the_networks(change):
+    assert not run(dataclasses.replace(SMALL, **change)).train_loss.equals(run().train_loss)
+
+
+# ---- looking into networks as they train ----------------------------------------------------
+
+
+def score(network, inputs, *, labels=()):
+    """Return the share of inputs that each network gets right, and its first layer's D_w."""
+    right = network.logits(inputs).argmax(2) == torch.tensor(labels)
+    first = network.weights[0].double()
+    return pd.DataFrame(
+        {
+            "member": range(network.n_members),
+            "right": right.double().mean(1).numpy(),
+            "square": first.square().mean((1, 2)).numpy(),
+        }
+    )
+
+
+def look(grid=HEAVY, observe=score, at=(0, 5, 12), **arguments):
+    dataset = grid.load()
+    options = {"labels": dataset.y_test.tolist()} if observe is score else None
+    return training.observed(
+        grid, observe, at=at, n_inputs=len(dataset.x_test), options=options, device="cpu",
+        progress=False, **arguments,
+    )  # fmt: skip
+
+
+def test_an_observer_sees_each_network_at_each_step():
+    """What it scores itself is what the table of learning curves says, row by row."""
+    seen = look()
+    curves = training.learning_curves(HEAVY, at=(0, 5, 12), device="cpu", progress=False)
+    assert same(seen[curves.columns], curves)
+    np.testing.assert_allclose(seen.right, seen.test_accuracy, rtol=0, atol=1e-12)
+    assert seen.square.nunique() == len(seen) == 36
+    drawn = FullyConnected.draw(
+        "tanh", sigma_w2=[2.0], alpha=[1.2], sigma_b2=0, initialisation="stable", width=16,
+        depth=6, n_in=64, n_out=10, seeds=[draws.derive_seed(1, "network", 6, 2.0, 1.2)],
+    )  # fmt: skip
+    row = seen.query("alpha == 1.2 and sigma_w2 == 2 and depth == 6 and seed == 1 and step == 0")
+    assert row.square.item() == pytest.approx(drawn.weights[0].square().mean().item(), rel=1e-6)
+
+
+def test_an_observer_may_return_many_rows_or_none_for_a_network():
+    def twice_the_second(network, inputs):
+        assert len(inputs) == 0
+        return pd.DataFrame({"member": [1, 1], "layer": [4, 2]})
+
+    seen = training.observed(HEAVY, twice_the_second, at=[3], device="cpu", progress=False)
+    assert len(seen) == 2 * 4  # depths × seeds
+    assert (seen.sigma_w2 == 2).all()
+    assert seen.layer.tolist() == [4, 2] * 4
+
+
+def test_observing_changes_no_network():
+    only = training.learning_curves(HEAVY, at=(12,), device="cpu", progress=False)
+    seen = look(at=(0, 1, 2, 12))
+    assert same(seen.query("step == 12")[only.columns].reset_index(drop=True), only)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Give the observer a place in the package, as one whose numbers may be kept has."""
+    monkeypatch.setattr(score, "__module__", "mflib.experiment.curves")
+
+
+def test_observed_shards_are_kept_and_read(tmp_path, monkeypatch, recorded):
+    first = look(store=Store(tmp_path))
+    monkeypatch.setattr(descent, "train_members", None)
+    assert same(first, look(store=Store(tmp_path)))
+
+
+def test_what_is_observed_is_in_the_key(recorded, monkeypatch):
+    def key(n_inputs=3, **options):
+        observation = training.Observation(score, n_inputs, options)
+        where = torch.device("cpu")
+        found = training.shards(HEAVY, HEAVY.load(), device=where, observation=observation)
+        return next(found).key
+
+    base = key(labels=[1])
+    assert base == key(labels=[1])
+    assert base["observe"] == "mflib.experiment.curves.score"
+    assert base["observe_code"] == sources.code_version("mflib.experiment.curves")
+    others = [key(labels=[2]), key(4, labels=[1]), keys(HEAVY)[0]]
+    monkeypatch.setattr(score, "__qualname__", "other")
+    others.append(key(labels=[1]))
+    monkeypatch.setattr(score, "__module__", "mflib.experiment.scaling")
+    others.append(key(labels=[1]))
+    assert base not in others
+
+
+def test_an_observer_that_cannot_be_recorded_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(descent, "train_members", None)
+    for observe in (score, lambda network, inputs: None, dataclasses.replace):
+        with pytest.raises(ValueError, match="must be a function of a module of mflib"):
+            look(observe=observe, store=Store(tmp_path))
+    monkeypatch.setattr(score, "__module__", "mflib.experiment.curves")
+    with pytest.raises(ValueError, match="plain finite numbers"):
+        training.observed(
+            HEAVY, score, at=[1], options={"labels": np.ones(2)}, store=Store(tmp_path),
+            device="cpu", progress=False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (None, r"must return a DataFrame with a column member in \[0, 3\)"),
+        (pd.DataFrame({"layer": [1]}), "a column member"),
+        (pd.DataFrame({"member": [3]}), "a column member"),
+        (pd.DataFrame({"member": [np.nan]}), "a column member"),
+        (pd.DataFrame({"member": [0], "step": [1]}), "column 'step', which is one of the network"),
+    ],
+)
+def test_an_observer_of_another_form_is_told_so(table, says):
+    with pytest.raises(ValueError, match=says):
+        look(observe=lambda network, inputs: table)
+    with pytest.raises(ValueError, match="n_inputs=-1 must be at least 0"):
+        training.observed(HEAVY, score, at=[1], n_inputs=-1)
+    with pytest.raises(ValueError, match="must rise within"):
+        training.observed(HEAVY, score, at=[5, 1])
+
+
+# ---- large ensembles in parts -----------------------------------------------------------------
+
+
+def parts(grid, limit):
+    return [part.points for part in grid.parts(grid.load(), 6, limit)]
+
+
+def test_a_shard_holds_as_many_networks_as_its_bytes_allow():
+    one = 4 * (64 * 16 + 5 * 16 * 16 + 16 * 10)  # float32, depth 6
+    assert parts(HEAVY, 3 * one) == [HEAVY.points]
+    assert parts(HEAVY, 3 * one - 1) == [HEAVY.points[:1], HEAVY.points[1:]]
+    assert parts(HEAVY, 0) == [(point,) for point in HEAVY.points]
+    for change in ({"dtype": "float64"}, {"momentum": 0.5}, {"learning_rate": (0.1, 0.2)}):
+        grid = dataclasses.replace(HEAVY, **change)
+        assert parts(grid, 6 * one) == [HEAVY.points]
+        assert len(parts(grid, 6 * one - 1)) == 2
+
+
+@pytest.mark.parametrize("grid", [HEAVY, SMALL, CONVOLUTIONAL], ids=["heavy", "dense", "images"])
+def test_parts_train_the_networks_of_the_whole_and_are_kept_one_by_one(grid, tmp_path, monkeypatch):
+    whole = run(dataclasses.replace(grid, dtype="float64"))
+    monkeypatch.setattr(training, "_SHARD_BYTES", {"cpu": 0})
+    grid = dataclasses.replace(grid, dtype="float64", sigma_b2=(0.05, 0.1, 0.0))
+    bare = run(dataclasses.replace(grid, sigma_b2=0.05 if grid.alpha is None else 0.0))
+    pd.testing.assert_frame_equal(bare, whole, rtol=1e-9)
+    original, calls = descent.train_members, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(kwargs["sigma_b2"])
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(descent, "train_members", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="stopped after 7 of 12 shards, all kept"):
+        run(grid, store=Store(tmp_path))
+    begun = len(calls)
+    resumed = run(grid, store=Store(tmp_path))
+    assert len(calls) == begun + 5
+    assert {tuple(b2) for b2 in calls} == {(0.05,), (0.1,), (0.0,)}
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(resumed, run(grid), rtol=1e-9)
 
 
 def test_colour_images_are_convolved_too():
@@ -304,6 +469,7 @@ def test_colour_images_are_convolved_too():
         ({"initialisation": "stable", "alpha": 0.5}, r"alpha=0.5 must be in \(0.5, 2\]"),
         ({"initialisation": "stable", "alpha": (1, 2)}, "or one for each of 1 sigma_w2"),
         ({"initialisation": "stable", "alpha": "2"}, "alpha='2' must be a finite number"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1 must be at least 0"),
         ({"train_biases": 1}, "train_biases=1 must be True or False"),
     ],
 )
@@ -448,7 +614,7 @@ def test_another_device_is_refused_in_one_sentence(device):
 def keys(grid=SMALL, device="cpu"):
     dataset = grid.load()
     where = torch.device(device)
-    return [key for *_, key in training.shard_keys(grid, dataset, device=where)]
+    return [key for *_, key in training.shards(grid, dataset, device=where)]
 
 
 def test_every_setting_that_decides_a_number_is_in_the_key():
@@ -460,7 +626,7 @@ def test_every_setting_that_decides_a_number_is_in_the_key():
         "evaluation_samples": 7, "sigma_w2": (1.0, 1.76), "input_range": (0.0, 1.0),
         "dataset_options": {"seed": 1}, "architecture": "convolutional", "channels": 7,
         "stride2": 1, "readout": "flatten", "stem": "orthogonal",
-        "readout_gain": 2.0, "train_biases": False,
+        "readout_gain": 2.0, "train_biases": False, "weight_decay": 0.1,
     }  # fmt: skip
     for name, value in changes.items():
         assert not [k for k in keys(dataclasses.replace(SMALL, **{name: value})) if k in base], name
