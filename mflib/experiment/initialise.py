@@ -7,7 +7,8 @@ reported.
 
 Which one when: ``gaussian_`` is the mean-field ensemble; ``orthogonal_`` gives fully connected
 networks dynamical isometry; ``delta_orthogonal_`` gives it to convolutional ones, and lets every
-Fourier mode of the signal through; ``critical_`` chooses the variances too.
+Fourier mode of the signal through; ``critical_`` chooses the variances too. ``stable_`` draws
+heavy tails, whose critical regime is extended.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 KEEPS = ("norm", "variance")
 SCHEMES = ("gaussian", "orthogonal")
 LEFT_ALONE = "left alone"
+_EULER = 0.5772156649015329
 VARIANCE = 0.25
 """Relative variance of λ that ``critical_`` aims at: a standard deviation of half the mean."""
 
@@ -39,9 +41,15 @@ VARIANCE = 0.25
 class Layer:
     """What was done to one module.
 
-    ``scheme`` is "gaussian", "orthogonal", "delta-orthogonal" or "left alone". ``sigma_w2`` and
-    ``sigma_b2`` are what was asked for; ``measured_w2`` is N_in times the mean square of the
-    weights that now stand in the layer, N_in = input channels per group × kernel taps.
+    ``scheme`` is "gaussian", "orthogonal", "delta-orthogonal", "stable" or "left alone".
+    ``sigma_w2`` and ``sigma_b2`` are what was asked for; ``measured_w2`` is N_in times the mean
+    square of the weights that now stand in the layer, N_in = input channels per group × kernel
+    taps.
+
+    With "stable" they are D_w and D_b, and ``measured_w2`` is D_w from the mean logarithm of the
+    weights' moduli, since below the stability index ``alpha`` = 2 no mean square settles:
+    E log|W| = log s + γ (1/α − 1) for W ~ S_α(s), so D_w = 2 N_in exp(α E log|W| − γ (1 − α)),
+    with relative standard error √(π²/6 (1 + α²/2)/n) for n weights.
     """
 
     name: str
@@ -52,6 +60,7 @@ class Layer:
     sigma_b2: float = math.nan
     measured_w2: float = math.nan
     note: str = ""
+    alpha: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +108,12 @@ class Critical(Report):
 
 def _line(layer: Layer) -> str:
     words = f"{layer.name or '(the module)'}: {layer.kind} {layer.shape} {layer.scheme}"
-    if layer.scheme != LEFT_ALONE:
+    if layer.scheme == "stable":
+        words += (
+            f", alpha = {layer.alpha:.6g}, D_w = {layer.sigma_w2:.6g} "
+            f"(measured {layer.measured_w2:.6g}), D_b = {layer.sigma_b2:.6g}"
+        )
+    elif layer.scheme != LEFT_ALONE:
         words += (
             f", sigma_w2 = {layer.sigma_w2:.6g} (measured {layer.measured_w2:.6g}), "
             f"sigma_b2 = {layer.sigma_b2:.6g}"
@@ -107,7 +121,7 @@ def _line(layer: Layer) -> str:
     return words + (f"; {layer.note}" if layer.note else "")
 
 
-# --- the four initialisers ------------------------------------------------------------------
+# --- the initialisers -----------------------------------------------------------------------
 
 
 def gaussian_(
@@ -132,7 +146,36 @@ def gaussian_(
     >>> gaussian_(layer, sigma_w2=1, sigma_b2=0, generator=torch.Generator()).layers[0].scheme
     'gaussian'
     """
-    return _initialise(module, sigma_w2, sigma_b2, generator, lambda _: _GAUSSIAN)
+    given = {"sigma_w2": sigma_w2, "sigma_b2": sigma_b2}
+    return _initialise(module, given, generator, lambda *_: _GAUSSIAN)
+
+
+def stable_(
+    module: nn.Module,
+    *,
+    alpha: Variances,
+    D_w: Variances,
+    D_b: Variances,
+    generator: torch.Generator,
+) -> Report:
+    """Fill every layer with independent heavy-tailed weights and biases.
+
+    W ~ S_α((D_w/2N_in)^{1/α}), b ~ S_α((D_b/2)^{1/α}), where S_α(s) has the characteristic
+    function exp(−|su|^α) and N_in = input channels per group × kernel taps. At α = 2 this is
+    ``gaussian_`` with σ_w² = D_w, σ_b² = D_b; below it no variance exists.
+
+    ``alpha`` in (0.5, 2], ``D_w``, ``D_b`` ≥ 0: one number for all layers, or a mapping or
+    function of the layer's name, as for ``gaussian_``; a layer that ``D_w`` does not name is left
+    alone. Raises ValueError as ``gaussian_`` does, and for an α out of range or not given.
+
+    Source: Qu, Wardak and Gong 2022, §B, before eq. 3.
+
+    >>> layer = torch.nn.Linear(3, 2)
+    >>> stable_(layer, alpha=1.5, D_w=1, D_b=0, generator=torch.Generator()).layers[0].alpha
+    1.5
+    """
+    given = {"D_w": D_w, "D_b": D_b, "alpha": alpha}
+    return _initialise(module, given, generator, lambda _, index: _stable_scheme(index))
 
 
 def orthogonal_(
@@ -159,7 +202,8 @@ def orthogonal_(
 
     Arguments and errors as in ``gaussian_``. Source: Xiao et al. 2018, §3 and algorithms 1-2.
     """
-    return _initialise(module, sigma_w2, sigma_b2, generator, lambda _: _ORTHOGONAL)
+    given = {"sigma_w2": sigma_w2, "sigma_b2": sigma_b2}
+    return _initialise(module, given, generator, lambda *_: _ORTHOGONAL)
 
 
 def delta_orthogonal_(
@@ -195,10 +239,11 @@ def delta_orthogonal_(
         _DELTA, draw=lambda layer, generator: _delta_kernel(layer, keep, generator)
     )
 
-    def rule(layer: _Layer) -> _Scheme:
+    def rule(layer: _Layer, _: float) -> _Scheme:
         return _ORTHOGONAL if isinstance(layer, nn.Linear) else delta
 
-    return _initialise(module, sigma_w2, sigma_b2, generator, rule)
+    given = {"sigma_w2": sigma_w2, "sigma_b2": sigma_b2}
+    return _initialise(module, given, generator, rule)
 
 
 def critical_(
@@ -319,12 +364,18 @@ def _explain_floor(act: activations.Activation, depth: int, variance: float) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _Scheme:
-    """A scheme: why it refuses a layer ("" if it does not), its draw at σ_w² = 1, what to note."""
+    """A scheme: why it refuses a layer ("" if it does not), its draw at σ_w² = 1, what to note.
+
+    ``bias(n, generator)`` draws at σ_b² = 1, and ``alpha`` is the power that turns a scale into
+    what it is asked by: 2, a variance, or the stability index.
+    """
 
     name: str
     refusal: Callable[[_Layer], str]
     draw: Callable[[_Layer, torch.Generator], Tensor]
     note: Callable[[_Layer], str]
+    bias: Callable[[int, torch.Generator], Tensor]
+    alpha: float = 2.0
 
 
 def _owners(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -344,12 +395,15 @@ def _owners(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _initialise(
     module: nn.Module,
-    sigma_w2: Variances,
-    sigma_b2: Variances,
+    given: dict[str, Variances],
     generator: torch.Generator,
-    rule: Callable[[_Layer], _Scheme],
+    rule: Callable[[_Layer, float], _Scheme],
 ) -> Report:
-    """Plan, check and draw everything, then write: an error leaves the module as it was."""
+    """Plan, check and draw everything, then write: an error leaves the module as it was.
+
+    ``given``: the weights' and the biases' variances by their names, and "alpha" where there is
+    one, which ``rule`` is told for each layer (2 where there is none).
+    """
     if not isinstance(generator, torch.Generator):
         raise ValueError(
             f"generator={generator!r} must be a torch.Generator, such as "
@@ -357,19 +411,29 @@ def _initialise(
         )
     owners = dict(_owners(module))
     names = [name for name, owner in owners.items() if isinstance(owner, _Layer)]
-    w2, b2 = _by_name("sigma_w2", sigma_w2, names), _by_name("sigma_b2", sigma_b2, names)
+    label_w2, label_b2, *heavy = given
+    w2, b2 = (_by_name(label, given[label], names) for label in (label_w2, label_b2))
+    alpha = (
+        _by_name("alpha", given["alpha"], names, _checks.stability)
+        if heavy
+        else dict.fromkeys(names, 2.0)
+    )
+    missing = [name for name in names if name in w2 and name not in alpha]
+    if missing:
+        raise ValueError(f"layer {missing[0]!r}: alpha gives it no value, but D_w does: give both.")
     chosen = {
-        name: (owner, rule(owner))
+        name: (owner, rule(owner, alpha[name]))
         for name, owner in owners.items()
         if isinstance(owner, _Layer) and name in w2
     }
     if not chosen:
         raise ValueError("module has no Linear or Conv layer to set: nothing would be initialised.")
-    _check(chosen, b2)
+    _check(chosen, b2, label_b2)
     values = {
         name: (
-            math.sqrt(w2[name]) * scheme.draw(layer, generator),
-            _bias(layer, b2[name], generator),
+            w2[name] ** (1 / scheme.alpha) * scheme.draw(layer, generator),
+            # drawn for a layer without a bias too: the layers after it are then the same either way
+            b2[name] ** (1 / scheme.alpha) * scheme.bias(layer.weight.shape[0], generator),
         )
         for name, (layer, scheme) in chosen.items()
     }
@@ -383,14 +447,19 @@ def _initialise(
         tuple(
             _entry(name, *chosen[name], w2[name], b2[name])
             if name in chosen
-            else _left_alone(name, owner)
+            else _left_alone(name, owner, label_w2)
             for name, owner in owners.items()
         )
     )
 
 
-def _by_name(label: str, given: Variances, names: list[str]) -> dict[str, float]:
-    """Return the variance of each layer that is given one."""
+def _by_name(
+    label: str,
+    given: Variances,
+    names: list[str],
+    check: Callable[[str, object], float] = _checks.variance,
+) -> dict[str, float]:
+    """Return the number of each layer that is given one."""
     if isinstance(given, Mapping):
         unknown = [name for name in given if name not in names]
         if unknown:
@@ -402,18 +471,18 @@ def _by_name(label: str, given: Variances, names: list[str]) -> dict[str, float]
     else:
         values = {name: given(name) if callable(given) else given for name in names}
     return {
-        name: _checks.variance(f"{label} of layer {name!r}", value)
+        name: check(f"{label} of layer {name!r}", value)
         for name, value in values.items()
         if value is not None
     }
 
 
-def _check(chosen: dict[str, tuple[_Layer, _Scheme]], b2: dict[str, float]) -> None:
+def _check(chosen: dict[str, tuple[_Layer, _Scheme]], b2: dict[str, float], label_b2: str) -> None:
     owner_of: dict[int, str] = {}
     for name, (layer, scheme) in chosen.items():
         reason = _unusable(layer) or scheme.refusal(layer)
         if not reason and name not in b2:
-            reason = "sigma_b2 gives it no value: give both variances or neither"
+            reason = f"{label_b2} gives it no value: give both variances or neither"
         first = owner_of.setdefault(id(layer.weight), name)
         if not reason and first != name:
             reason = f"it shares its weight with {first!r}: one of the two draws would be lost"
@@ -448,9 +517,9 @@ def _shape(owner: nn.Module) -> tuple[int, ...]:
     return tuple(weight.shape) if known and weight is not None else ()
 
 
-def _left_alone(name: str, owner: nn.Module) -> Layer:
+def _left_alone(name: str, owner: nn.Module, label_w2: str) -> Layer:
     if isinstance(owner, _Layer):
-        note = "sigma_w2 gives it no value"
+        note = f"{label_w2} gives it no value"
     elif isinstance(owner, _Transposed):
         note = "transposed: how many inputs reach an output depends on the stride"
     else:
@@ -460,7 +529,8 @@ def _left_alone(name: str, owner: nn.Module) -> Layer:
 
 def _entry(name: str, layer: _Layer, scheme: _Scheme, w2: float, b2: float) -> Layer:
     notes = [scheme.note(layer), "no bias to set" if layer.bias is None and b2 else ""]
-    measured = layer.weight[0].numel() * layer.weight.detach().double().square().mean().item()
+    n_in, weight = layer.weight[0].numel(), layer.weight.detach().double()
+    heavy = scheme.name == "stable"
     return Layer(
         name,
         type(layer).__name__,
@@ -468,9 +538,22 @@ def _entry(name: str, layer: _Layer, scheme: _Scheme, w2: float, b2: float) -> L
         scheme.name,
         w2,
         b2,
-        measured,
+        _measured_D_w(weight, scheme.alpha) if heavy else n_in * weight.square().mean().item(),
         "; ".join(note for note in notes if note),
+        scheme.alpha if heavy else math.nan,
     )
+
+
+def _measured_D_w(weight: Tensor, alpha: float) -> float:
+    """Return D_w of a weight (n_out, …) of stability index α from its mean log|W|; see ``Layer``.
+
+    Zeros, which only rounding or D_w = 0 can make, are left out; where all are 0, so is D_w.
+    """
+    sizes = weight.abs()[weight != 0]
+    if not len(sizes):
+        return 0.0
+    level = alpha * sizes.log().mean().item() - _EULER * (1 - alpha)
+    return 2 * weight[0].numel() * math.exp(level)
 
 
 # --- draws -------------------------------------------------------------------------------------
@@ -480,9 +563,8 @@ def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return draws.standard_normal(shape, [generator], dtype=torch.float64)[0]
 
 
-def _bias(layer: _Layer, sigma_b2: float, generator: torch.Generator) -> Tensor:
-    # drawn for a layer without a bias too: the layers after it are then the same either way
-    return math.sqrt(sigma_b2) * _normal((layer.weight.shape[0],), generator)
+def _normal_bias(n: int, generator: torch.Generator) -> Tensor:
+    return _normal((n,), generator)
 
 
 def _groups(layer: _Layer) -> tuple[int, int, int]:
@@ -596,11 +678,33 @@ def _delta_note(layer: _Layer) -> str:
     return "; ".join(notes)
 
 
-_GAUSSIAN = _Scheme("gaussian", lambda _: "", _gaussian_weight, lambda _: "")
-_ORTHOGONAL = _Scheme("orthogonal", lambda _: "", _orthogonal_weight, _orthogonal_note)
+def _stable_scheme(alpha: float) -> _Scheme:
+    index = torch.tensor([alpha], dtype=torch.float64)
+
+    def entries(shape: tuple[int, ...], n: int, generator: torch.Generator) -> Tensor:
+        drawn = draws.standard_stable(shape, [generator], alpha=index, dtype=torch.float64)
+        return drawn[0] * (1 / (2 * n)) ** (1 / alpha)
+
+    return _Scheme(
+        "stable",
+        lambda _: "",
+        lambda layer, generator: entries(
+            tuple(layer.weight.shape), layer.weight[0].numel(), generator
+        ),
+        lambda _: "",
+        lambda n, generator: entries((n,), 1, generator),
+        alpha,
+    )
+
+
+_GAUSSIAN = _Scheme("gaussian", lambda _: "", _gaussian_weight, lambda _: "", _normal_bias)
+_ORTHOGONAL = _Scheme(
+    "orthogonal", lambda _: "", _orthogonal_weight, _orthogonal_note, _normal_bias
+)
 _DELTA = _Scheme(
     "delta-orthogonal",
     _delta_refusal,
     lambda layer, generator: _delta_kernel(layer, "norm", generator),
     _delta_note,
+    _normal_bias,
 )

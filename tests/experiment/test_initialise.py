@@ -67,6 +67,56 @@ def test_entries_have_the_stated_variances(scheme):
     assert torch.equal(module[3].weight, torch.ones(8))
 
 
+def test_heavy_tails_have_the_stated_index_and_scale():
+    """Measured D_w within 5 standard errors of what was asked, in every kind of layer; at α = 1
+    the share of entries beyond x scales within 5 of the law's own 1 − 2 arctan(x)/π.
+    """
+    alpha = {"0": 1.0, "1": 0.6, "2": 1.5, "4": 2.0}
+    D_w = {"0": 1.3, "1": 0.4, "2": 2.5, "4": 1.7}
+    module = nn.Sequential(
+        nn.Conv1d(40, 60, 5), nn.Conv2d(60, 80, (3, 1), groups=2), nn.Conv3d(20, 30, 3),
+        nn.BatchNorm1d(8), nn.Linear(300, 200), nn.Tanh(),
+    )  # fmt: skip
+    report = initialise.stable_(module, alpha=alpha, D_w=D_w, D_b=0.3, generator=seeded(5))
+    for name in D_w:
+        layer = report[name]
+        n, a = module[int(name)].weight.numel(), alpha[name]
+        error = 5 * math.sqrt(math.pi**2 / 6 * (1 + a * a / 2) / n)
+        assert layer.measured_w2 == pytest.approx(D_w[name], rel=error)
+        assert (layer.alpha, layer.sigma_w2, layer.sigma_b2) == (a, D_w[name], 0.3)
+        assert layer.scheme == "stable"
+        assert f"alpha = {a:g}, D_w = {D_w[name]:g} (measured" in str(report)
+    cauchy = module[0].weight.detach().abs() * 2 * 200 / 1.3  # in units of its scale D_w/2N
+    for x in (0.1, 1.0, 30.0, 300.0):
+        share = 1 - 2 * math.atan(x) / math.pi
+        error = 5 * math.sqrt(share * (1 - share) / cauchy.numel())
+        assert abs((cauchy > x).double().mean().item() - share) < error
+    assert report["3"].scheme == initialise.LEFT_ALONE
+    assert math.isnan(report["3"].alpha)
+
+
+def test_heavy_tailed_biases_have_the_scale_of_the_theory():
+    """b ~ S_1(D_b/2) is the Cauchy law: half of the biases lie within D_b/2, 5 standard errors."""
+    layer = nn.Linear(1, 10_000)
+    initialise.stable_(layer, alpha=1, D_w=0, D_b=0.6, generator=seeded())
+    assert abs((layer.bias.abs() < 0.3).double().mean() - 0.5) < 5 * 0.5 / 100
+    assert not layer.weight.any()
+
+
+def test_at_index_2_the_law_is_the_gaussian_one():
+    """The measured D_w is N_in times the mean square there, and both are what was asked."""
+    layer = nn.Linear(400, 300, dtype=DOUBLE)
+    report = initialise.stable_(layer, alpha=2, D_w=1.5, D_b=0, generator=seeded())
+    square = 400 * layer.weight.detach().square().mean().item()
+    assert square == pytest.approx(1.5, rel=5 * math.sqrt(2 / 120_000))
+    assert report[""].measured_w2 == pytest.approx(square, rel=6 * math.sqrt(3 / 120_000))
+
+
+def test_a_layer_may_have_no_weights_that_are_not_zero():
+    report = initialise.stable_(nn.Linear(3, 2), alpha=1.5, D_w=0, D_b=0, generator=seeded())
+    assert report[""].measured_w2 == 0
+
+
 def test_orthogonal_taps_share_the_variance_binomially():
     """K = ∏ [P + (1 − P) z] puts C(k − 1, β)/2^{k−1} of the variance on tap β, any rank parity."""
     for channels in (4, 3):
@@ -349,6 +399,29 @@ def test_bad_modules_are_refused_before_anything_changes(build, function, change
     after = [] if lazy else list(module.parameters())
     same = (a.is_meta or torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(same)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"alpha": 0.5}, r"alpha of layer '0'=0.5 must be in \(0.5, 2\]"),
+        ({"alpha": 2.5}, r"must be in \(0.5, 2\]"),
+        ({"alpha": "heavy"}, "alpha of layer '0'='heavy' must be a finite number"),
+        ({"alpha": {"2": 1.5}}, "layer '0': alpha gives it no value, but D_w does"),
+        ({"alpha": {"head": 1.5}}, "alpha names 'head', which is no Linear"),
+        ({"D_w": -1}, "D_w of layer '0'=-1 must be at least 0"),
+        ({"D_b": {"0": 1.0}}, "D_b gives it no value: give both variances or neither"),
+        ({"D_w": {}}, "no Linear or Conv layer to set"),
+        ({"generator": 3}, "must be a torch.Generator"),
+    ],
+)
+def test_bad_heavy_tails_are_refused_before_anything_changes(changes, sentence):
+    module = network()
+    before = snapshot(module)
+    arguments = {"alpha": 1.5, "D_w": 1.0, "D_b": 0.0, "generator": seeded(), **changes}
+    with pytest.raises(ValueError, match=sentence):
+        initialise.stable_(module, **arguments)
+    assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
