@@ -208,7 +208,7 @@ def sweep(
     common = {
         **dataclasses.asdict(settings),
         "gain": gains,
-        "code": sources.code_version(__name__),
+        "code": sources.code_version(__name__) if store is not None else "",
         "device": where.type,
     }
     del common["n_networks"]

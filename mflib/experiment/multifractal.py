@@ -38,7 +38,7 @@ from mflib.experiment import _checks, _shards, draws
 from mflib.experiment.networks import FullyConnected
 from mflib.experiment.nonlinearities import MODULES, nonlinearity
 from mflib.experiment.store import Store
-from mflib.theory import _arrays, activations
+from mflib.theory import _arrays, activations, levy
 
 __all__ = [
     "Eigensystem",
@@ -460,7 +460,7 @@ def sample_dimensions(
         "q": list(orders),
         "sides": list(_names("sides", sides, SIDES)),
         "matrices": list(_names("matrices", matrices, MATRICES)),
-        "code": sources.code_version(__name__),
+        "code": sources.code_version(__name__) if store is not None else "",
     }
     points = {
         (float(p), float(d), n, k): {
@@ -468,12 +468,21 @@ def sample_dimensions(
         }
         for p, d in zip(a.flat, d_w.flat, strict=True) for n in sizes for k in range(n_networks)
     }  # fmt: skip
-    draw = _fixed_point_layer if diagonal == "fixed-point" else _propagated_layer
+    if diagonal == "fixed-point":
+        draw, log_q = _fixed_point_layer, _log_lengths(activation, a, d_w)
+    else:
+        draw, log_q = _propagated_layer, np.full(a.shape, np.nan)
+    lengths = {
+        (float(p), float(d)): float(length)
+        for p, d, length in zip(a.flat, d_w.flat, log_q.flat, strict=True)
+    }
 
     def compute(point: tuple[float, float, int, int]) -> pd.DataFrame:
         stability, weight, n, k = point
         generator = draws.generators([draws.derive_seed(seed, "layer", n, k)])[0]
-        found = draw(_Law(activation, stability, weight, n, layer), generator)
+        found = draw(
+            _Law(activation, stability, weight, n, layer, length[stability, weight]), generator
+        )
         tables = [
             _dimensions(found[name][None], sides, orders).assign(matrix=name) for name in matrices
         ]
@@ -508,6 +517,7 @@ class _Law:
     D_w: float
     width: int
     layer: int
+    log_q: float
 
     def weights(self, generator: torch.Generator) -> Tensor:
         scale = (self.D_w / (2 * self.width)) ** (1 / self.alpha)
@@ -521,12 +531,20 @@ class _Law:
         return activations.get(self.activation).d1(h.numpy())
 
 
-def _fixed_point_layer(law: _Law, generator: torch.Generator) -> dict[str, np.ndarray]:
-    from mflib.theory import levy
+def _log_lengths(activation: str, alpha: np.ndarray, D_w: np.ndarray) -> np.ndarray:
+    """Return log q* of every point. Raises ValueError where there is no fixed point."""
+    found = levy.fixed_point(activation, alpha, D_w)
+    for k in np.flatnonzero(np.isnan(found.log_q)):
+        raise ValueError(
+            f"{activation} at alpha={alpha.flat[k]:g}, D_w={D_w.flat[k]:g} has no fixed point "
+            f'({found.reason.flat[k]}): take diagonal="propagated", or other weights'
+        )
+    return found.log_q
 
+
+def _fixed_point_layer(law: _Law, generator: torch.Generator) -> dict[str, np.ndarray]:
     w = law.weights(generator).numpy()
-    log_q = float(levy.fixed_point(law.activation, law.alpha, law.D_w).log_q)
-    scale = math.exp((log_q - math.log(2)) / law.alpha)
+    scale = math.exp((law.log_q - math.log(2)) / law.alpha)
     slope = law.slope(scale * law.standard((law.width,), generator))
     return {"WD": w * slope, "DW": slope[:, None] * w}
 

@@ -348,6 +348,41 @@ def test_gaussian_layers_are_delocalised_and_heavy_tailed_ones_are_not():
     assert (heavy["dimension"] < heavy["delocalised"] - 5 * heavy["error"]).all()
 
 
+def test_at_the_fixed_point_there_are_two_kinds_of_vectors_not_four():
+    """W and D are independent there, so left vectors of W D have the law of right ones of D W."""
+    table = sample_dimensions(
+        alpha=1.3, D_w=1.5**1.3, widths=100, n_networks=16, seed=2, sides=SIDES,
+        matrices=["WD", "DW"],
+    )  # fmt: skip
+    rows = table.set_index(["matrix", "side"])
+    for one, two in ((("WD", "left"), ("DW", "right")), (("WD", "right"), ("DW", "left"))):
+        gap = rows.loc[one, "dimension"] - rows.loc[two, "dimension"]
+        assert abs(gap) < 4 * math.hypot(rows.loc[one, "error"], rows.loc[two, "error"])
+    for matrix, localised, spread in (("WD", "right", "left"), ("DW", "left", "right")):
+        gap = rows.loc[(matrix, spread), "dimension"] - rows.loc[(matrix, localised), "dimension"]
+        assert gap > 0.1
+
+
+def test_without_a_length_the_layer_is_its_weights():
+    """At α = 2 below the transition q* = 0, so D = 1, and both products are the Gaussian matrix."""
+    options = {"alpha": 2.0, "D_w": 0.5, "widths": 32, "n_networks": 2, "seed": 4}
+    products = sample_dimensions(matrices=["WD", "DW"], sides=SIDES, **options)
+    assert products.groupby("side")["dimension"].nunique().tolist() == [1, 1]
+    twice = sample_dimensions(**{**options, "D_w": 0.7})
+    assert twice["dimension"][0] == pytest.approx(products["dimension"][0], rel=1e-10)
+    right = products["dimension"][0]
+    assert 0.9 * products["delocalised"][0] < right < products["delocalised"][0]
+
+
+def test_the_fixed_point_is_where_deep_propagation_leads():
+    """At α = 2 D's law agrees, and W^{l+1} is independent of D^l: the same mean dimension."""
+    options = {"alpha": 2.0, "D_w": 2.0, "widths": 150, "n_networks": 10, "seed": 6}
+    theory = sample_dimensions(**options).iloc[0]
+    passed = sample_dimensions(diagonal="propagated", layer=12, **options).iloc[0]
+    gap = theory["dimension"] - passed["dimension"]
+    assert abs(gap) < 4 * math.hypot(theory["error"], passed["error"])
+
+
 def test_sampling_depends_on_seed_and_sizes_alone_and_shards_are_kept(tmp_path):
     settings_ = {"alpha": 1.5, "widths": 24, "seed": 5, "q": [0, 1, 2], "diagonal": "propagated"}
     store = Store(tmp_path)
@@ -416,6 +451,11 @@ GOOD = {"alpha": 1.5, "D_w": 1.0, "widths": 8, "n_networks": 1, "seed": 0}
         (lambda: sample_dimensions(**GOOD, sides=["up"]), "one of right, left"),
         (lambda: sample_dimensions(**GOOD, diagonal="none"), "one of fixed-point, propagated"),
         (lambda: sample_dimensions("prelu", **GOOD), "'prelu' cannot be trained"),
+        (lambda: sample_dimensions("relu", **GOOD), "does not exist at alpha = 1.5"),
+        (
+            lambda: sample_dimensions("linear", **{**GOOD, "alpha": 2.0, "D_w": 2.0}),
+            "has no fixed point",
+        ),
         (
             lambda: sample_dimensions(**{**GOOD, "alpha": [1.1, 1.2], "D_w": [1.0, 2.0, 3.0]}),
             "do not broadcast",
