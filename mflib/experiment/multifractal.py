@@ -480,9 +480,8 @@ def sample_dimensions(
     def compute(point: tuple[float, float, int, int]) -> pd.DataFrame:
         stability, weight, n, k = point
         generator = draws.generators([draws.derive_seed(seed, "layer", n, k)])[0]
-        found = draw(
-            _Law(activation, stability, weight, n, layer, length[stability, weight]), generator
-        )
+        law = _Law(activation, stability, weight, n, layer, lengths[stability, weight])
+        found = draw(law, generator)
         tables = [
             _dimensions(found[name][None], sides, orders).assign(matrix=name) for name in matrices
         ]
