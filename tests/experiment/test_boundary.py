@@ -152,3 +152,23 @@ def test_summary_is_mean_and_spread_over_seeds():
     assert np.isnan(table.train_accuracy_std[1])
     assert table.seeds.tolist() == [2, 1]
     assert table.diverged.tolist() == [0.5, 0.0]
+
+
+def test_heavy_tailed_networks_are_averaged_by_alpha():
+    frame = pd.DataFrame(
+        {
+            "alpha": [1.2, 1.2, 2.0, 2.0],
+            "sigma_w2": 1.5,
+            "depth": 9,
+            "learning_rate": 0.1,
+            "seed": [0, 1, 0, 1],
+            "test_accuracy": [0.2, 0.4, 0.8, 1.0],
+            "train_accuracy": 1.0,
+            "train_loss": 0.1,
+            "test_loss": 0.2,
+            "diverged": False,
+        }
+    )
+    table = boundary.summary(frame)
+    assert table.alpha.tolist() == [1.2, 2.0]
+    np.testing.assert_allclose(table.test_accuracy, [0.3, 0.9])

@@ -64,6 +64,27 @@ def test_a_rate_that_fails_once_is_not_the_best():
     assert len(kept) == 4 * 6
 
 
+def test_heavy_tailed_networks_are_told_apart_by_alpha():
+    """Two α at one D_w are two networks: each has its own steps, and its own best rate."""
+    frame = pd.concat(
+        [
+            curve([0, 10, 20], values, alpha=alpha, learning_rate=rate)
+            for alpha, rate, values in (
+                (1.2, 0.1, [0.1, 0.2, 0.9]),
+                (1.2, 0.2, [0.1, 0.9, 0.9]),
+                (2.0, 0.1, [0.9, 0.9, 0.9]),
+                (2.0, 0.2, [0.1, 0.1, 0.9]),
+            )
+        ]
+    )
+    found = curves.steps_to(frame, 0.9)
+    assert found[["alpha", "learning_rate", "steps"]].values.tolist() == [
+        [1.2, 0.1, 20], [1.2, 0.2, 10], [2.0, 0.1, 0], [2.0, 0.2, 20]
+    ]  # fmt: skip
+    kept = curves.at_best_rate(found)
+    assert kept[["alpha", "learning_rate"]].values.tolist() == [[1.2, 0.2], [2.0, 0.1]]
+
+
 def test_where_every_rate_fails_infinity_is_told():
     kept = curves.at_best_rate(table(lambda d, r, s: np.inf, rates=(0.1, 0.2)))
     assert np.isinf(kept.steps).all()
