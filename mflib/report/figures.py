@@ -8,12 +8,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib import patheffects
+from matplotlib.colors import LogNorm, Normalize
 
 from mflib.report import provenance
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
@@ -24,6 +25,9 @@ SEQUENTIAL = "cividis"
 
 #: The line colours, in order; each also differs in lightness (Okabe and Ito 2008, without yellow).
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+#: Dashes of lines over a map, in order.
+LINE_STYLES = ("-", "--", ":", "-.")
 
 DPI = 160
 
@@ -166,16 +170,8 @@ def accuracy_map(
 
     Returns the mesh, for a colour bar.
     """
-    mesh = ax.pcolormesh(
-        sigma_w2, depths, accuracy, shading="nearest", vmin=chance, vmax=1.0, cmap=SEQUENTIAL
-    )
-    low, high = ax.get_ylim()
-    # White over a dark edge is legible on both ends of the colour map.
-    edge = [patheffects.Stroke(linewidth=4, foreground="black"), patheffects.Normal()]
-    for style, (label, (x, y)) in zip(("-", "--", ":"), curves.items(), strict=False):
-        ax.plot(x, y, style, color="white", lw=2, label=label, path_effects=edge)
-    ax.set(ylim=(low, high), xlabel=r"weight variance $\sigma_w^2$", ylabel="depth $D$ (layers)")
-    ax.grid(False)
+    mesh = _lined_map(ax, sigma_w2, depths, accuracy, Normalize(chance, 1.0), curves)
+    ax.set(xlabel=r"weight variance $\sigma_w^2$", ylabel="depth $D$ (layers)")
     if curves:
         ax.legend(
             loc="upper right",
@@ -185,4 +181,56 @@ def accuracy_map(
             frameon=True,
             fontsize="small",
         )
+    return mesh
+
+
+def phase_plane(
+    ax: Axes,
+    alpha: np.ndarray,
+    gain: np.ndarray,
+    values: np.ndarray,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    lines: dict[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    log: bool = False,
+) -> QuadMesh:
+    """Draw a quantity over stability index and weight scale, with labelled lines over it.
+
+    Parameters
+    ----------
+    ax : axes to draw on
+    alpha : stability indices, shape (n,), increasing
+    gain : weight scales D_w^{1/α}, shape (m,), increasing
+    values : shape (n, m); what is not finite stays blank
+    low, high : ends of the colours; unless given, those of the finite values
+    lines : label → (stability indices, weight scales) of a line; where it leaves the axes it is cut
+    log : whether the colours are logarithmic
+
+    Returns the mesh, for a colour bar.
+    """
+    norm = (LogNorm if log else Normalize)(vmin=low, vmax=high)
+    mesh = _lined_map(ax, alpha, gain, np.asarray(values).T, norm, lines or {})
+    ax.set(xlabel=r"stability index $\alpha$", ylabel=r"weight scale $D_w^{1/\alpha}$")
+    return mesh
+
+
+def _lined_map(
+    ax: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    values: np.ndarray,
+    norm: Normalize,
+    lines: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> QuadMesh:
+    """Draw values (m, n) over x (n,) and y (m,), with lines that leave the axes as they are."""
+    shown = np.ma.masked_invalid(values)
+    mesh = ax.pcolormesh(x, y, shown, shading="nearest", norm=norm, cmap=SEQUENTIAL)
+    box = ax.get_xlim(), ax.get_ylim()
+    # White over a dark edge is legible on both ends of the colour map.
+    edge = [patheffects.Stroke(linewidth=4, foreground="black"), patheffects.Normal()]
+    for style, (label, points) in zip(LINE_STYLES, lines.items(), strict=False):
+        ax.plot(*points, style, color="white", lw=2, label=label, path_effects=edge)
+    ax.set(xlim=box[0], ylim=box[1])
+    ax.grid(False)
     return mesh
