@@ -1,0 +1,325 @@
+"""Decoders of one layer each, many at a time: trained by Adam, or fitted by ridge regression.
+
+A decoder maps z^l back to z^{l−1}: ẑ_o(i) = ψ(Σ_{c,k} V_{ock} z_c(p(i, k)) + a_o). Between flat
+states that is a matrix. Between feature maps it is a transposed convolution with an odd kernel of
+side K and stride s: tap k of position p writes to i = s p + k − (K − 1)/2, around the edge where
+the network's own convolutions go around it, and nowhere beyond the edge otherwise. Positions i
+that the same taps write to form a class (s² of them): within one, the decoder is one matrix
+acting on gathered activations, so training and regression are matrix products throughout.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mflib.experiment._blocks import Shape
+
+_tanh_chain = torch.ops.aten.tanh_backward.grad_input
+_CHUNK_BYTES = {"cpu": 8 * 2**20, "cuda": 2**30}
+_GATHER_BYTES = 128 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Class:
+    """Positions of z^{l−1} that the same taps write to.
+
+    ``taps``: indices into the kernel; ``reads`` (taps, positions): where each tap reads z^l, the
+    number of its positions standing for a zero beyond the edge, which ``padded`` tells of;
+    ``writes`` (positions,).
+    """
+
+    taps: tuple[int, ...]
+    reads: Tensor
+    writes: Tensor
+    padded: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """What a decoder maps: a state of shape ``source`` to one of shape ``target``.
+
+    Shapes are (d,) or (C, H, W); with two maps the decoder is a transposed convolution, else a
+    matrix over all features. ``wraps``: whether it goes around the edge.
+    """
+
+    source: Shape
+    target: Shape
+    wraps: bool = False
+
+    def __post_init__(self) -> None:
+        if self.spatial and any(
+            small > large for small, large in zip(self.source[1:], self.target[1:], strict=True)
+        ):
+            raise ValueError(
+                f"a block that enlarges maps from {self.target[1:]} to {self.source[1:]} "
+                "positions has no decoder here: name blocks that keep or reduce their size"
+            )
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the decoder is a transposed convolution."""
+        return len(self.source) == len(self.target) == 3
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Stride along height and width."""
+        if not self.spatial:
+            return (1, 1)
+        (_, h, w), (_, above, wide) = self.source, self.target
+        return (-(-above // h), -(-wide // w))
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Sides of the kernel: 3, or what stride s > 2 needs to reach every position."""
+        if not self.spatial:
+            return (1, 1)
+        rows, columns = (max(3, 2 * s - 1) for s in self.strides)
+        return (rows, columns)
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Channels read and channels written."""
+        if self.spatial:
+            return self.source[0], self.target[0]
+        return math.prod(self.source), math.prod(self.target)
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        """Positions read and positions written."""
+        return math.prod(self.source) // self.channels[0], (
+            math.prod(self.target) // self.channels[1]
+        )
+
+    @property
+    def taps(self) -> int:
+        """Number of kernel positions."""
+        return math.prod(self.kernel)
+
+    def classes(self, device: torch.device) -> list[Class]:
+        """Return the classes of positions; a matrix has one, which reads everything."""
+        return _classes(self, device)
+
+
+@functools.lru_cache(maxsize=256)
+def _classes(geometry: Geometry, device: torch.device) -> list[Class]:
+    if not geometry.spatial:
+        one = torch.zeros(1, dtype=torch.int64, device=device)
+        return [Class((0,), one.unsqueeze(0), one)]
+    (_, height, width), (_, above, wide) = geometry.source, geometry.target
+    rows, columns = (
+        _line(small, large, stride, side, geometry.wraps)
+        for small, large, stride, side in zip(
+            (height, width), (above, wide), geometry.strides, geometry.kernel, strict=True
+        )
+    )
+    out = []
+    for (tall, i, p), (broad, j, q) in itertools.product(rows, columns):
+        beyond = (p < 0).view(len(tall), 1, -1, 1) | (q < 0).view(1, len(broad), 1, -1)
+        reads = p.view(len(tall), 1, -1, 1) * width + q.view(1, len(broad), 1, -1)
+        reads = reads.masked_fill(beyond, height * width).flatten(2).flatten(0, 1)
+        taps = tuple(a * geometry.kernel[1] + b for a, b in itertools.product(tall, broad))
+        writes = i.unsqueeze(1) * wide + j
+        writes = writes.flatten()
+        out.append(Class(taps, reads.to(device), writes.to(device), bool(beyond.any())))
+    return out
+
+
+def _line(
+    source: int, target: int, stride: int, side: int, wraps: bool
+) -> list[tuple[tuple[int, ...], Tensor, Tensor]]:
+    """Return (taps, positions written, positions read (taps, written); −1 beyond) of one axis."""
+    found: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
+    reads: list[dict[int, int]] = [{} for _ in range(target)]
+    for p, k in itertools.product(range(source), range(side)):
+        i = stride * p + k - side // 2
+        if wraps or 0 <= i < target:
+            reads[i % target][k] = p
+    for i, by_tap in enumerate(reads):
+        taps = (
+            tuple(sorted(by_tap))
+            if wraps
+            else tuple(k for k in range(side) if (i + side // 2 - k) % stride == 0)
+        )
+        found.setdefault(taps, []).append((i, [by_tap.get(k, -1) for k in taps]))
+    return [
+        (taps, torch.tensor([i for i, _ in rows]), torch.tensor([r for _, r in rows]).T)
+        for taps, rows in found.items()
+    ]
+
+
+def gather(geometry: Geometry, members: Class, z: Tensor) -> Tensor:
+    """Return what the class reads of z (g, features, n), as (g, C·taps, positions·n)."""
+    if not geometry.spatial:
+        return z
+    g, n = z.shape[0], z.shape[-1]
+    channels, positions = geometry.channels[0], geometry.positions[0]
+    runs = z.reshape(g * channels, positions, n)
+    if members.padded:
+        runs = torch.nn.functional.pad(runs, (0, 0, 0, 1))
+    found = runs.index_select(1, members.reads.flatten())
+    return found.view(g, channels * len(members.taps), -1)
+
+
+def pick(geometry: Geometry, members: Class, z: Tensor) -> Tensor:
+    """Return z (g, features, n) where the class writes, as (g, channels, positions·n)."""
+    g, n = z.shape[0], z.shape[-1]
+    channels, positions = geometry.channels[1], geometry.positions[1]
+    runs = z.reshape(g, channels, positions, n)
+    if len(members.writes) < positions:
+        runs = runs.index_select(2, members.writes)
+    return runs.reshape(g, channels, -1)
+
+
+def decode(geometry: Geometry, weight: Tensor, bias: Tensor, z: Tensor) -> Tensor:
+    """Return V z + a, (g, features of the target, n); weight (g, C_to, C_from, taps)."""
+    g, n = z.shape[0], z.shape[-1]
+    channels, positions = geometry.channels[1], geometry.positions[1]
+    classes = geometry.classes(z.device)
+    out = z.new_empty(g, channels, positions, n)
+    for members in classes:
+        part = torch.baddbmm(bias, matrix(weight, members), gather(geometry, members, z))
+        if len(members.writes) == positions:
+            return part.view(g, channels * positions, n)
+        out[:, :, members.writes] = part.view(g, channels, -1, n)
+    return out.view(g, channels * positions, n)
+
+
+def matrix(weight: Tensor, members: Class) -> Tensor:
+    """Return the taps of one class as a matrix, (g, C_to, C_from·taps): a view where it is all."""
+    if len(members.taps) == weight.shape[3]:
+        return weight.flatten(2)
+    return weight[..., list(members.taps)].flatten(2)
+
+
+def draw(geometry: Geometry, seeds: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Draw one decoder per seed as torch's own modules do: uniform within ±1/√fan-in.
+
+    For a transposed convolution torch counts the channels that it writes as its fan-in.
+    """
+    source, target = geometry.channels
+    bound = 1 / math.sqrt((target if geometry.spatial else source) * geometry.taps)
+    weight = torch.empty(len(seeds), target, source, geometry.taps, dtype=dtype)
+    bias = torch.empty(len(seeds), target, 1, dtype=dtype)
+    for k, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        weight[k].uniform_(-bound, bound, generator=generator)
+        bias[k].uniform_(-bound, bound, generator=generator)
+    return weight, bias
+
+
+class Stack:
+    """Decoders of one geometry, trained together.
+
+    ``weight`` (g, C_to, C_from, taps), ``bias`` (g, C_to, 1).
+
+    The loss of each is the mean over the batch and over all its outputs of (ẑ − z^{l−1})², and
+    ∂/∂V of it is one product, so there is no graph. Adam is torch's fused one: one pass over
+    parameters and moments, element by element, so a stack moves as its members would alone.
+    They are taken in runs small enough to stay in the processor's caches between the product
+    that forms a gradient and the step that uses it; the runs share the memory of one gradient.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        weight: Tensor,
+        bias: Tensor,
+        *,
+        learning_rate: float,
+        bounded: bool,
+        batch_size: int,
+    ) -> None:
+        self.geometry, self.weight, self.bias, self.bounded = geometry, weight, bias, bounded
+        size = weight.element_size()
+        gathered = max(len(c.taps) * len(c.writes) for c in geometry.classes(weight.device))
+        each = size * (
+            4 * weight[0].numel()
+            + batch_size * (gathered * geometry.channels[0] + 2 * math.prod(geometry.target))
+        )
+        run = max(1, min(len(weight), _CHUNK_BYTES[weight.device.type] // each))
+        self.runs = [slice(k, min(k + run, len(weight))) for k in range(0, len(weight), run)]
+        self.gradient = (torch.empty_like(weight[:run]), torch.empty_like(bias[:run]))
+        self.optimisers = []
+        for part in self.runs:
+            count = part.stop - part.start
+            parameters = []
+            for whole, gradient in zip((weight, bias), self.gradient, strict=True):
+                parameter = whole[part].detach().requires_grad_()
+                parameter.grad = gradient[:count]
+                parameters.append(parameter)
+            self.optimisers.append(torch.optim.Adam(parameters, lr=learning_rate, fused=True))
+
+    def step(self, z: Tensor, below: Tensor) -> None:
+        """Take one step on a batch; z (g, features, n) and what it came from, z^{l−1}."""
+        scale = 2 / (z.shape[-1] * math.prod(self.geometry.target))
+        for part, optimiser in zip(self.runs, self.optimisers, strict=True):
+            self._gradient(part, z[part], below[part], scale)
+            optimiser.step()
+
+    def _gradient(self, part: slice, z: Tensor, below: Tensor, scale: float) -> None:
+        slope, shift = (whole[: len(z)] for whole in self.gradient)
+        shift.zero_()
+        for members in self.geometry.classes(z.device):
+            read = gather(self.geometry, members, z)
+            weight = matrix(self.weight[part], members)
+            out = torch.baddbmm(self.bias[part], weight, read)
+            if self.bounded:
+                torch.tanh(out, out=out)
+            delta = (out - pick(self.geometry, members, below)).mul_(scale)
+            if self.bounded:
+                _tanh_chain(delta, out, grad_input=delta)
+            if len(members.taps) == self.geometry.taps:
+                torch.bmm(delta, read.mT, out=slope.flatten(2))
+            else:
+                found = torch.bmm(delta, read.mT)
+                slope[..., list(members.taps)] = found.unflatten(2, (-1, len(members.taps)))
+            shift += delta.sum(2, keepdim=True)
+
+
+def regress(geometry: Geometry, z: Tensor, below: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+    """Return the best linear decoder of activations that are known to ±``noise`` each.
+
+    V = C_{z⁻z} (C_{zz} + noise² 1)^{-1} and a = ⟨z⁻⟩ − V ⟨z⟩, with z⁻ = z^{l−1} and the covariances
+    over images (and over positions, within each class of them): the minimum of ⟨|z⁻ − V(z + ν) −
+    a|²⟩ over V and a for independent ν of variance noise². Where there are several classes, a is
+    the mean of theirs: a transposed convolution has one per channel. z (g, features, n).
+    """
+    source, target = geometry.channels
+    weight = z.new_zeros(len(z), target, source, geometry.taps)
+    bias = z.new_zeros(len(z), target, 1)
+    # Taken off first: a signal far below the mean would drown in the rounding of mean squares.
+    middle = z.reshape(len(z), source, -1).mean(2)
+    aim = below.reshape(len(z), target, -1).mean(2, keepdim=True)
+    for members in geometry.classes(z.device):
+        taps = len(members.taps)
+        level = middle.repeat_interleave(taps, 1).unsqueeze(2)
+        gram = z.new_zeros(len(z), source * taps, source * taps)
+        cross = z.new_zeros(len(z), source * taps, target)
+        sums = z.new_zeros(len(z), source * taps, 1), z.new_zeros(len(z), target, 1)
+        each = z.element_size() * len(z) * source * taps * len(members.writes)
+        batch = max(1, _GATHER_BYTES // each)
+        for start in range(0, z.shape[-1], batch):
+            columns = slice(start, start + batch)
+            read = gather(geometry, members, z[..., columns]) - level
+            wanted = pick(geometry, members, below[..., columns]) - aim
+            gram.baddbmm_(read, read.mT)
+            cross.baddbmm_(read, wanted.mT)
+            sums[0].add_(read.sum(2, keepdim=True))
+            sums[1].add_(wanted.sum(2, keepdim=True))
+        count = z.shape[-1] * len(members.writes)
+        seen, hoped = (total / count for total in sums)
+        gram.div_(count).baddbmm_(seen, seen.mT, alpha=-1)
+        cross.div_(count).baddbmm_(seen, hoped.mT, alpha=-1)
+        gram.diagonal(dim1=1, dim2=2).add_(noise**2)
+        solved = torch.cholesky_solve(cross, torch.linalg.cholesky(gram)).mT
+        weight[..., list(members.taps)] = solved.unflatten(2, (source, taps))
+        share = len(members.writes) / geometry.positions[1]
+        bias += share * (aim + hoped - torch.bmm(solved, level + seen))
+    return weight, bias

@@ -1,0 +1,528 @@
+"""Reconstruct the input from every layer of a network, and tell how deep information reaches.
+
+One decoder c^l per layer maps the activations z^l back to z^{l−1}; the cascade C^l = c^1 ∘ … ∘ c^l
+then shows what layer l still knows of the image. Entropies of the reconstructions fall or saturate
+where nothing is left, before the network has been trained at all. Activations z^l are those after
+the nonlinearity, z^0 is the image. (The paper calls z^{l−1} pre-activations of layer l.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mflib.experiment import _blocks, _checks, _decoders
+from mflib.experiment.descent import sample_order
+from mflib.experiment.draws import derive_seed
+from mflib.experiment.networks import Network
+
+MODES = ("faithful", "closed-form")
+CONVENTIONS = ("printed", "published")
+NOISE = 2.0**-8
+_SHIFT = 1e-12  # what the published code adds to every pixel before it normalises
+_ROUNDING = 2.0**-24
+
+
+@dataclasses.dataclass(frozen=True)
+class Cascade:
+    """Decoders of all layers of a network, and the network's own activations to apply them to.
+
+    ``weights[l−1]``, ``biases[l−1]`` are those of c^l, ``geometries[l−1]`` what it maps.
+    ``bounded``: a tanh follows; else ``ranges[l−1]`` (2, E, features, 1), within which z^{l−1}
+    lay, clips what c^l returns.
+    """
+
+    chain: _blocks.Chain
+    geometries: tuple[_decoders.Geometry, ...]
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+    ranges: tuple[Tensor, ...]
+    mode: str
+    bounded: bool
+    image_shape: tuple[int, ...]
+
+    @property
+    def depth(self) -> int:
+        """Number of layers L."""
+        return self.chain.depth
+
+    def reconstruct(
+        self,
+        images: Tensor,
+        layer: int | Sequence[int] | None = None,
+        *,
+        channels: int | Sequence[int] | None = None,
+    ) -> Tensor:
+        """Return what layers still know of images: x̄ = C^l(z^l(x)).
+
+        ``images`` (n, …) as the cascade was fitted on. ``layer``: one of 0 … L (0 returns the
+        images), several, or None for all of 1 … L, which costs one sweep over the decoders.
+        ``channels``: keep only those channels of z^l (units, where it is flat) and set the others
+        to zero. Returns (layers, n, …), or (n, …) for a single layer; for an ensemble of E > 1
+        networks with E in front.
+
+        Raises ValueError for layers or channels that are not there and images that do not fit.
+        """
+        x = _images(images, self.chain.device, self.chain.dtype, least=1)
+        if x[0].numel() != math.prod(self.image_shape):
+            raise ValueError(
+                f"images of shape {tuple(x.shape[1:])} are not those of the cascade, "
+                f"{self.image_shape}"
+            )
+        wanted = self._layers(layer)
+        states: dict[int, Tensor] = {}
+
+        def keep(depth: int, z: Tensor) -> None:
+            if depth in wanted:
+                states[depth] = self._only(z.clone(), depth, channels)
+
+        self.chain.run(x, keep)
+        _finite(states, self.chain)
+        found = self._down(states)
+        out = torch.stack([found[depth] for depth in wanted], 1).mT
+        out = out.reshape(*out.shape[:3], *x.shape[1:])
+        if isinstance(layer, int):
+            out = out[:, 0]
+        return out[0] if self.chain.n_members == 1 else out
+
+    def decode(self, activations: Tensor, layer: int) -> Tensor:
+        """Return the images that a layer's activations stand for: C^l(z), whatever z came from.
+
+        ``activations`` (n, …) of z^l's shape: one-hot vectors at the readout, for one, give the
+        network's ideal image of each class. Returns (n, …), with E in front for E > 1 networks.
+        """
+        depth = self._layers(layer)[0]
+        z = torch.as_tensor(activations, dtype=self.chain.dtype, device=self.chain.device)
+        shape = self.chain.shapes[depth]
+        if z.ndim < 2 or z[0].numel() != math.prod(shape):
+            raise ValueError(
+                f"activations of shape {tuple(z.shape)} do not fit layer {depth}, which has "
+                f"{shape}: give (n, {math.prod(shape)}) numbers"
+            )
+        stack = z.flatten(1).mT.expand(self.chain.n_members, -1, -1)
+        out = self._down({depth: stack})[depth].mT
+        out = out.reshape(*out.shape[:2], *self.image_shape)
+        return out[0] if self.chain.n_members == 1 else out
+
+    def _down(self, states: dict[int, Tensor]) -> dict[int, Tensor]:
+        """Return C^l(states[l]) for each l: one product per decoder for all that pass it."""
+        deepest = max(states)
+        stack = states[deepest]
+        n = stack.shape[-1]
+        order = [deepest]
+        for depth in range(deepest, 0, -1):
+            if depth in states and depth < deepest:
+                order.append(depth)
+                stack = torch.cat([stack, states[depth]], 2)
+            k = depth - 1
+            out = _decoders.decode(self.geometries[k], self.weights[k], self.biases[k], stack)
+            stack = out.tanh_() if self.bounded else out.clamp_(*self.ranges[k])
+        found = dict(zip(order, stack.split(n, 2), strict=True))
+        return found | ({0: states[0]} if 0 in states else {})
+
+    def _only(self, z: Tensor, depth: int, channels: int | Sequence[int] | None) -> Tensor:
+        if channels is None:
+            return z
+        chosen = [channels] if isinstance(channels, int) else list(channels)
+        most = self.chain.shapes[depth][0]
+        if not chosen or not all(isinstance(c, int) and 0 <= c < most for c in chosen):
+            raise ValueError(
+                f"channels={chosen} must be among 0 … {most - 1}: layer {depth} has {most}"
+            )
+        mask = torch.zeros(most, dtype=z.dtype, device=z.device)
+        mask[chosen] = 1
+        return (z.unflatten(1, (most, -1)) * mask.view(-1, 1, 1)).flatten(1, 2)
+
+    def _layers(self, layer: int | Sequence[int] | None) -> list[int]:
+        if layer is None:
+            return list(range(1, self.depth + 1))
+        wanted = [layer] if isinstance(layer, int) else list(layer)
+        for depth in wanted or [-1]:
+            if (
+                isinstance(depth, bool)
+                or not isinstance(depth, int)
+                or not 0 <= depth <= self.depth
+            ):
+                raise ValueError(f"layer={layer!r} must be in 0 … {self.depth}")
+        return wanted
+
+
+def cascade(
+    model: Network | nn.Module,
+    images: Tensor,
+    *,
+    mode: str = "faithful",
+    blocks: Sequence[str] | None = None,
+    readout: str | None = None,
+    image_shape: Sequence[int] | None = None,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    epochs: int = 1,
+    steps: int | None = None,
+    output: str = "tanh",
+    noise: float = NOISE,
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    progress: bool = True,
+) -> Cascade:
+    """Fit one decoder per layer of a network, all in the same pass over the images.
+
+    ``model``: a network of ``mflib.experiment.networks`` (an ensemble: all members at once), an
+    ``nn.Sequential``, or any ``nn.Module`` with ``blocks``, the names of the submodules whose
+    outputs are z^1 … z^L in the order in which they run. Without ``blocks`` every child of an
+    nn.Sequential ends a block, except affine maps, normalisation, dropout and reshaping. A module
+    is read in evaluation mode and left as it was. ``images`` (n, d) or (n, C, H, W); flat ones are
+    read as images of ``image_shape`` where that is given.
+
+    Decoders between flat states are matrices, those between feature maps transposed convolutions
+    of side 3, with the stride of the block, going around the edge where the network's own do.
+
+    - ``mode="faithful"``, the paper's: c(z) = tanh(V z + a) (``output="identity"``: no tanh, for
+      activations that leave (−1, 1)), trained on the mean squared error by Adam for ``epochs``
+      over the images in batches (an incomplete last batch is left out), or for ``steps`` batches
+      in all. Same decoders, to rounding, as training one after another.
+    - ``mode="closed-form"``: the best linear decoder of activations that are known only to
+      ±``noise`` each: ridge regression on z^{l−1} with noise² on the diagonal of the covariance,
+      clipped to the range that z^{l−1} took. A few thousand images do, and nothing is trained.
+
+    ``readout`` makes the network's outputs one more layer, with "linear", "tanh", "softmax" or, as
+    the paper's code has it, "tanh-softmax" on top of the logits. ``seed`` fixes the decoders'
+    initial values and the order of images.
+
+    Raises ValueError for blocks that cannot be found, images that do not fit, fewer than two
+    images, activations that are not finite, and arguments out of range.
+    """
+    _checks.require(mode in MODES, "mode", mode, f"one of {', '.join(MODES)}")
+    _checks.require(output in ("tanh", "identity"), "output", output, '"tanh" or "identity"')
+    _checks.count("batch_size", batch_size, 1)
+    _checks.count("epochs", epochs, 1)
+    if steps is not None:
+        _checks.count("steps", steps, 1)
+    for name, value in (("learning_rate", learning_rate), ("noise", noise)):
+        _checks.require(_checks.number(name, value, float) > 0, name, value, "above 0")
+    where, kind = _home(model, device)
+    x = _images(images, where, kind, least=2)
+    chain = _blocks.chain(
+        model, x, blocks=blocks, readout=readout, image_shape=image_shape, device=device
+    )
+    geometries = tuple(
+        _decoders.Geometry(chain.shapes[depth], chain.shapes[depth - 1], chain.wraps)
+        for depth in range(1, chain.depth + 1)
+    )
+    probe: dict[int, Tensor] = {}
+    chain.run(x[:2], lambda depth, z: probe.__setitem__(depth, z.clone()))
+    _finite(probe, chain)
+    if mode == "closed-form":
+        weights, biases, ranges = _fit(chain, geometries, x, noise, progress)
+        bounded = False
+    else:
+        weights, biases = _train(
+            chain, geometries, x, batch_size, learning_rate, epochs, steps, output == "tanh", seed,
+            progress,
+        )  # fmt: skip
+        bounded = output == "tanh"
+        limit = torch.tensor([-torch.inf, torch.inf], dtype=kind, device=where)
+        ranges = [limit.view(2, 1, 1, 1)] * chain.depth
+    if not all(bool(weight.isfinite().all()) for weight in weights):
+        raise ValueError(
+            "decoders became infinite: the network's activations are not finite on some images, or "
+            "too large for this learning rate"
+        )
+    return Cascade(
+        chain, geometries, tuple(weights), tuple(biases), tuple(ranges), mode, bounded,
+        tuple(x.shape[1:]),
+    )  # fmt: skip
+
+
+def _train(
+    chain: _blocks.Chain,
+    geometries: Sequence[_decoders.Geometry],
+    x: Tensor,
+    batch_size: int,
+    learning_rate: float,
+    epochs: int,
+    steps: int | None,
+    bounded: bool,
+    seed: int,
+    progress: bool,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Train all decoders in one pass: each batch goes through the network once, then to all."""
+    batch = min(batch_size, len(x))
+    per_epoch = len(x) // batch
+    total = epochs * per_epoch if steps is None else steps
+    e = chain.n_members
+    buffers, slots = _places(chain, batch)
+    runs = _runs(geometries, chain, slots)
+    weights: list[Tensor] = [x.new_empty(0)] * chain.depth
+    biases = list(weights)
+    stacks = []
+    for first, last in runs:
+        seeds = [
+            derive_seed(seed, "decoder", depth, k) for depth in range(first, last) for k in range(e)
+        ]
+        weight, bias = (
+            part.to(chain.device) for part in _decoders.draw(geometries[first - 1], seeds, x.dtype)
+        )
+        stack = _decoders.Stack(
+            geometries[first - 1], weight, bias, learning_rate=learning_rate, bounded=bounded,
+            batch_size=batch,
+        )  # fmt: skip
+        upper, lower = (_stretch(chain, buffers, slots, first - k, last - k) for k in (0, 1))
+        stacks.append((stack, upper, lower))
+        weights[first - 1 : last - 1] = weight.split(e)
+        biases[first - 1 : last - 1] = bias.split(e)
+
+    def place(depth: int, z: Tensor) -> None:
+        buffers[math.prod(chain.shapes[depth])][slots[depth]].copy_(z)
+
+    with (
+        torch.no_grad(),
+        tqdm(total=total, desc="decoders", unit="batch", disable=None if progress else True) as bar,
+    ):
+        for step in range(total):
+            epoch, position = divmod(step, per_epoch)
+            if position == 0:
+                order = sample_order(len(x), seed, epoch, per_epoch, batch).to(chain.device)
+            chain.run(x[order[position]], place)
+            for stack, upper, lower in stacks:
+                stack.step(upper, lower)
+            bar.update()
+    return weights, biases
+
+
+def _places(chain: _blocks.Chain, batch: int) -> tuple[dict[int, Tensor], list[int]]:
+    """Return one buffer per size of state, (states, E, size, batch), and each state's slot."""
+    counts: dict[int, int] = {}
+    slots = []
+    for shape in chain.shapes:
+        size = math.prod(shape)
+        slots.append(counts.setdefault(size, 0))
+        counts[size] += 1
+    return {
+        size: torch.empty(
+            count, chain.n_members, size, batch, dtype=chain.dtype, device=chain.device
+        )
+        for size, count in counts.items()
+    }, slots
+
+
+def _runs(
+    geometries: Sequence[_decoders.Geometry], chain: _blocks.Chain, slots: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Return the runs [first, last) of layers whose decoders are stacked: alike and adjacent."""
+    runs: list[tuple[int, int]] = []
+    for depth in range(1, chain.depth + 1):
+        if runs and runs[-1][1] == depth and geometries[depth - 1] == geometries[depth - 2]:
+            runs[-1] = (runs[-1][0], depth + 1)
+        else:
+            runs.append((depth, depth + 1))
+    return runs
+
+
+def _stretch(
+    chain: _blocks.Chain, buffers: dict[int, Tensor], slots: Sequence[int], first: int, last: int
+) -> Tensor:
+    """Return the states first … last − 1, all of one size and adjacent, (count·E, size, batch)."""
+    buffer = buffers[math.prod(chain.shapes[first])]
+    return buffer[slots[first] : slots[first] + last - first].flatten(0, 1)
+
+
+def _fit(
+    chain: _blocks.Chain,
+    geometries: Sequence[_decoders.Geometry],
+    x: Tensor,
+    noise: float,
+    progress: bool,
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Regress every layer as the images pass through it: only two states are ever held."""
+    weights, biases, ranges = [], [], []
+    held: list[Tensor] = []
+    with tqdm(
+        total=chain.depth, desc="regression", unit="layer", disable=None if progress else True
+    ) as bar:
+
+        def visit(depth: int, z: Tensor) -> None:
+            if depth:
+                weight, bias = _decoders.regress(geometries[depth - 1], z, held[0], noise)
+                weights.append(weight)
+                biases.append(bias)
+                ranges.append(torch.stack(held[0].aminmax(dim=2, keepdim=True)))
+                bar.update()
+            held[:] = [z.clone()]
+
+        with torch.no_grad():
+            chain.run(x, visit)
+    return weights, biases, ranges
+
+
+def relative_entropy(
+    images: Tensor, reconstructed: Tensor, *, convention: str = "printed"
+) -> Tensor:
+    """Return D(p‖q) = Σ_i p_i ln(p_i/q_i) between images and their reconstructions, in nats.
+
+    p and q are the images as distributions over their pixels: each divided by its sum.
+    ``images`` (n, …), ``reconstructed`` (…, n, …) with any axes in front; returns those axes and
+    n. Two conventions for values that are no probabilities:
+
+    - "printed" (eq. 1.1): negative values of a reconstruction count as no intensity. A pixel with
+      p_i = 0 contributes nothing, and every q_i is at least 1e-12 before normalisation, so that a
+      reconstruction that is dark where the image is not stays finite.
+    - "published", the paper's code: from each image its own minimum is subtracted and 1e-12 added.
+
+    Raises ValueError for shapes that do not fit, values that are not finite, and, where printed,
+    an image with a negative value or without any intensity. (Paper, eq. 1.1.)
+
+    >>> word = torch.tensor([[8.0, 5, 12, 12, 15]])
+    >>> round(relative_entropy(word, word + 64).item(), 3)
+    0.046
+    """
+    _convention(convention)
+    x, y = (torch.as_tensor(values).double() for values in (images, reconstructed))
+    if x.ndim < 2 or y.ndim < x.ndim or y.shape[y.ndim - x.ndim :] != x.shape:
+        raise ValueError(
+            f"images {tuple(x.shape)} and reconstructions {tuple(y.shape)} do not fit: give "
+            "(n, …) and (…, n, …), pixels last"
+        )
+    _all_finite("images", x)
+    _all_finite("reconstructed", y)
+    x, y = x.flatten(1), y.reshape(*y.shape[: y.ndim - x.ndim + 1], -1)
+    if convention == "published":
+        p, q = (v - v.amin(-1, keepdim=True) + _SHIFT for v in (x, y))
+    else:
+        if bool((x < 0).any()) or bool((x.sum(-1) <= 0).any()):
+            raise ValueError(
+                "an image with a negative value, or with none above 0, is no distribution over its "
+                'pixels: scale images to [0, 1], or use convention="published"'
+            )
+        p, q = x, y.clamp_min(_SHIFT)
+    p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
+    return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1)
+
+
+def differential_entropy(reconstructed: Tensor, *, convention: str = "printed") -> Tensor:
+    """Return S = ⟨½ ln(2πe σ_i²)⟩_i in nats, σ_i the deviation of pixel i over images.
+
+    ``reconstructed`` (…, n, …image): (layers, n, d), or (layers, n, C, H, W). Two dimensions are
+    one set of n flat images. Returns one number per layer.
+
+    - "printed" (eq. 1.4): as they are. - "published", the paper's code: each image is first divided
+    by the sum of its pixels, which lowers S by the logarithm of that sum, several nats.
+
+    A deviation below the rounding of float32 at the largest value of the layer, 2⁻²⁴ max|x|, is
+    not known, whatever was computed; it counts as that rounding. A pixel that is the same in all
+    images (dead) thus lowers the mean by a finite amount, and a layer from which all images look
+    the same has the least entropy that the arithmetic can tell. Where all is zero, S = −∞.
+
+    Raises ValueError for fewer than two images and values that are not finite. (Paper, eq. 1.4.)
+    """
+    _convention(convention)
+    x = torch.as_tensor(reconstructed).double()
+    if x.ndim < 2:
+        raise ValueError(f"reconstructed has shape {tuple(x.shape)}: give (…, n images, pixels)")
+    x = x.flatten(-3) if x.ndim >= 4 else x
+    if x.shape[-2] < 2:
+        raise ValueError(
+            f"{x.shape[-2]} image has no deviation over images: give at least 2, better 100"
+        )
+    _all_finite("reconstructed", x)
+    if convention == "published":
+        x = x / x.sum(-1, keepdim=True)
+    floor = _ROUNDING * x.abs().amax((-2, -1)).unsqueeze(-1)
+    deviation = torch.maximum(x.std(-2, correction=0), floor)
+    return (0.5 * math.log(2 * math.pi * math.e) + deviation.log()).mean(-1)
+
+
+def cutoff(
+    entropy: Any,
+    threshold: float = 0.005,
+    *,
+    relative: bool = False,
+    lossless: float | None = None,
+) -> np.ndarray | int:
+    """Return the layer ℓ* from which on an entropy stays at its last value, 0 … L.
+
+    ``entropy`` (…, L): values at layers 1 … L. From layer L backwards, the first layer l whose
+    value differs from that of layer L by more than ``threshold`` (times the last value with
+    ``relative=True``, as the published code has it) gives ℓ* = l + 1. So
+
+    - ℓ* = L where the last step alone exceeds the threshold: no saturation within the network,
+      and L is a lower bound of the true cutoff;
+    - ℓ* = 0 where no layer exceeds it: the curve is flat, what it says was lost before layer 1.
+      (The paper's rule leaves such a curve at its default, L.)
+
+    A flat curve is also what a network shows that loses nothing. ``lossless``, the entropy of
+    perfect reconstructions (0 for the relative entropy, that of the images themselves for the
+    differential one), tells the two apart: a flat curve that ends within the threshold of it
+    gets L. Raises ValueError for a NaN, no layer, and a threshold below 0. (Paper, A.2.)
+
+    >>> cutoff([-2.0, -5.0, -9.0, -9.001, -9.0], 0.005), cutoff([-9.0, -9.0], 0.005)
+    (3, 0)
+    """
+    curve = np.asarray(entropy, dtype=float)
+    eta = float(_checks.number("threshold", threshold, float))
+    _checks.require(eta >= 0, "threshold", threshold, "at least 0")
+    if curve.ndim < 1 or curve.shape[-1] < 1:
+        raise ValueError(f"entropy has shape {curve.shape}: give one value per layer, (…, L)")
+    if np.isnan(curve).any():
+        raise ValueError("entropy holds NaN: there is no cutoff of a curve that is not known")
+    last = curve[..., -1:]
+    with np.errstate(invalid="ignore"):  # −∞ − (−∞): equal, so no difference
+        away = np.abs(np.where(curve == last, 0.0, curve - last))
+    beyond = away > (eta * np.abs(last) if relative else eta)
+    layers = curve.shape[-1]
+    found = np.where(beyond, np.arange(1, layers + 1), 0).max(-1)
+    out = np.where(found > 0, found + 1, 0)
+    if lossless is not None:
+        kept = np.abs(last[..., 0] - lossless) <= (eta * abs(lossless) if relative else eta)
+        out = np.where((found == 0) & kept, layers, out)
+    return int(out) if out.ndim == 0 else out
+
+
+def _home(model: object, device: str | torch.device) -> tuple[torch.device, torch.dtype]:
+    if isinstance(model, Network):
+        parameter = model.weights[0]
+    elif isinstance(model, nn.Module):
+        parameter = next(model.parameters(), torch.empty(0))
+    else:
+        parameter = torch.empty(0)
+    return parameter.device if device == "auto" else torch.device(device), parameter.dtype
+
+
+def _images(images: Any, device: torch.device, dtype: torch.dtype, *, least: int) -> Tensor:
+    x = torch.as_tensor(images)
+    if x.ndim not in (2, 4) or x.shape[1:].numel() < 1:
+        raise ValueError(
+            f"images of shape {tuple(x.shape)} must be (n, pixels) or (n, channels, height, width)"
+        )
+    if len(x) < least:
+        raise ValueError(f"{len(x)} image: a cascade needs at least {least}, better thousands")
+    x = x.to(device=device, dtype=dtype)
+    _all_finite("images", x)
+    return x
+
+
+def _all_finite(name: str, x: Tensor) -> None:
+    if not bool(x.isfinite().all()):
+        raise ValueError(f"{name}: values must be finite, but there are NaN or infinite ones")
+
+
+def _finite(states: dict[int, Tensor], chain: _blocks.Chain) -> None:
+    for depth in sorted(states):
+        if not bool(states[depth].isfinite().all()):
+            name = "the images" if depth == 0 else f"layer {depth} ({chain.names[depth - 1]})"
+            raise ValueError(
+                f"activations of {name} are NaN or infinite: the network itself overflows there, "
+                "so there is nothing to reconstruct"
+            )
+
+
+def _convention(name: str) -> None:
+    allowed = f"one of {', '.join(CONVENTIONS)}"
+    _checks.require(name in CONVENTIONS, "convention", name, allowed)

@@ -1,0 +1,322 @@
+"""Cascades against decoders trained one by one with autograd, entropies against arithmetic."""
+
+import itertools
+import math
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mflib.experiment import _decoders, data, reconstruction
+from mflib.experiment.descent import sample_order
+from mflib.experiment.draws import derive_seed
+from mflib.experiment.networks import Convolutional, FullyConnected
+
+# Adam divides by √v: where a gradient is mostly rounding, so is the direction of its step, and
+# 10 steps of 1e-3 can move a weight by as much in all. Few weights are hit, and none by more.
+STEPS = 10
+ROUNDING = 2e-5
+
+
+def images(n=96, shape=(1, 8, 8)):
+    flat = data.load("digits", input_range=(0.0, 1.0), n_train=n).x_train
+    return flat.view(n, *shape) if len(shape) == 3 else flat
+
+
+def dense(widths, sigma_w2=1.7, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    layers = []
+    for m, n in itertools.pairwise(widths):
+        layer = nn.Linear(m, n)
+        with torch.no_grad():
+            layer.weight.normal_(0, math.sqrt(sigma_w2 / m), generator=generator)
+            layer.bias.normal_(0, 0.2, generator=generator)
+        layers += [layer, nn.Tanh()]
+    return nn.Sequential(*layers)
+
+
+def states(model, x, kinds=(nn.Tanh,)):
+    """Return z^0 … z^L of a sequential model, by hand."""
+    out = [x]
+    with torch.no_grad():
+        for child in model:
+            x = child(x)
+            if isinstance(child, kinds):
+                out.append(x)
+    return out
+
+
+def fold(full, height, width):
+    """Bring what a transposed convolution of side 3 wrote around the edge of a torus home."""
+    out = full.new_zeros(*full.shape[:2], height, width)
+    for i in range(full.shape[2]):
+        for j in range(full.shape[3]):
+            out[:, :, (i - 1) % height, (j - 1) % width] += full[:, :, i, j]
+    return out
+
+
+def one_by_one(zs, *, seed, batch, wraps=False):
+    """Train a decoder per layer with torch's modules, autograd and Adam, one after another."""
+    decoders = []
+    for depth in range(1, len(zs)):
+        above, below = zs[depth], zs[depth - 1]
+        geometry = _decoders.Geometry(tuple(above.shape[1:]), tuple(below.shape[1:]), wraps)
+        weight, bias = _decoders.draw(
+            geometry, [derive_seed(seed, "decoder", depth, 0)], above.dtype
+        )
+        if geometry.spatial:
+            stride = geometry.strides[0]
+            module = nn.ConvTranspose2d(
+                above.shape[1], below.shape[1], 3, stride, padding=0 if wraps else 1,
+                output_padding=0 if wraps else stride - 1,
+            )  # fmt: skip
+            start = weight[0].transpose(0, 1).unflatten(2, (3, 3))
+        else:
+            module = nn.Linear(above[0].numel(), below[0].numel())
+            start = weight[0, :, :, 0]
+        module = module.to(above.dtype)
+        with torch.no_grad():
+            module.weight.copy_(start)
+            module.bias.copy_(bias[0, :, 0])
+
+        def run(z, module=module, geometry=geometry, below=below):
+            if not geometry.spatial:
+                return torch.tanh(module(z.flatten(1))).view(len(z), *below.shape[1:])
+            if wraps:
+                full = nn.functional.conv_transpose2d(z, module.weight, None, module.stride)
+                return torch.tanh(fold(full, *below.shape[2:]) + module.bias.view(-1, 1, 1))
+            return torch.tanh(module(z))
+
+        optimiser = torch.optim.Adam(module.parameters(), lr=1e-3)
+        steps = len(above) // batch
+        for chosen in sample_order(len(above), seed, 0, steps, batch):
+            optimiser.zero_grad()
+            nn.functional.mse_loss(run(above[chosen]), below[chosen]).backward()
+            optimiser.step()
+        decoders.append(run)
+    return decoders
+
+
+def compare(model, x, *, wraps=False, **settings_):
+    zs = states(model, x)
+    fitted = reconstruction.cascade(model, x, batch_size=16, seed=3, progress=False, **settings_)
+    reference = one_by_one(zs, seed=3, batch=16, wraps=wraps)
+    got = fitted.reconstruct(x[:7])
+    assert got.shape == (len(reference), 7, *x.shape[1:])
+    for depth in range(1, len(zs)):
+        z = zs[depth][:7]
+        with torch.no_grad():
+            for run in reference[:depth][::-1]:
+                z = run(z)
+        assert z.std() > 100 * ROUNDING
+        torch.testing.assert_close(got[depth - 1], z, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    "widths", [[64] * 6, [64, 64, 64, 40], [64, 50, 40, 30, 20], [64, 9, 64, 9]]
+)
+def test_dense_decoders_are_those_trained_one_by_one(widths):
+    compare(dense(widths), images(shape=(64,)))
+
+
+def test_runs_that_fit_no_cache_change_no_decoder(monkeypatch):
+    model, x = dense([64] * 6), images(shape=(64,))
+    whole = reconstruction.cascade(model, x, batch_size=16, progress=False)
+    monkeypatch.setitem(_decoders._CHUNK_BYTES, "cpu", 1)
+    cut = reconstruction.cascade(model, x, batch_size=16, progress=False)
+    for a, b in zip(whole.weights, cut.weights, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "circular"])
+def test_transposed_convolutions_are_those_trained_one_by_one(padding_mode):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, padding_mode=padding_mode), nn.Tanh(),
+        nn.Conv2d(4, 6, 3, 2, padding=1, padding_mode=padding_mode), nn.Tanh(),
+        nn.Conv2d(6, 6, 3, padding=1, padding_mode=padding_mode), nn.Tanh(),
+        nn.Conv2d(6, 6, 3, padding=1, padding_mode=padding_mode), nn.Tanh(),
+        nn.Flatten(), nn.Linear(96, 20), nn.Tanh(),
+    )  # fmt: skip
+    compare(model, images(), wraps=padding_mode == "circular")
+
+
+def test_ensembles_give_their_members_cascades():
+    x = images(shape=(64,))
+    network = FullyConnected.draw(
+        "tanh", sigma_w2=[1.2, 1.8, 3.0], sigma_b2=0.05, width=20, depth=4, n_in=64, n_out=10,
+        seeds=[0, 1, 2],
+    )  # fmt: skip
+    together = reconstruction.cascade(network, x, mode="closed-form", progress=False)
+    found = together.reconstruct(x[:5])
+    assert found.shape == (3, 4, 5, 64)
+    for k in range(3):
+        for model in (network.member(k), network.module(k)):
+            alone = reconstruction.cascade(model, x, mode="closed-form", progress=False)
+            torch.testing.assert_close(alone.reconstruct(x[:5]), found[k], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", reconstruction.MODES)
+def test_convolutional_network_and_its_module_give_the_same_cascade(mode):
+    network = Convolutional.draw(
+        "tanh", sigma_w2=[1.3], sigma_b2=1e-3, channels=9, depth=4, image_shape=(1, 8, 8),
+        n_out=10, seeds=[0], stride2=1, readout="flatten",
+    )  # fmt: skip
+    x = images(shape=(64,))
+    ours = reconstruction.cascade(network, x, mode=mode, progress=False)
+    theirs = reconstruction.cascade(
+        network.module(0), x, mode=mode, image_shape=(1, 8, 8), progress=False
+    )
+    assert [g.spatial for g in ours.geometries] == [True] * 4
+    assert ours.geometries == theirs.geometries
+    torch.testing.assert_close(
+        ours.reconstruct(x[:5]), theirs.reconstruct(x[:5]), rtol=0, atol=1e-4
+    )
+
+
+# ---------------------------------------------------------------- entropies and cutoff
+
+
+def test_relative_entropy_against_arithmetic_of_high_precision():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(3, 20, generator=generator)
+    y = torch.randn(2, 3, 20, generator=generator)
+    x[0, :5] = 0
+    for convention in reconstruction.CONVENTIONS:
+        kept = x.clone(), y.clone()
+        got = reconstruction.relative_entropy(x, y, convention=convention)
+        assert torch.equal(x, kept[0])
+        assert torch.equal(y, kept[1])
+        for layer in range(2):
+            for n in range(3):
+                with mpmath.workdps(40):
+                    p, q = ([mpmath.mpf(v) for v in row.tolist()] for row in (x[n], y[layer, n]))
+                    if convention == "published":
+                        p, q = ([v - min(row) + mpmath.mpf("1e-12") for v in row] for row in (p, q))
+                    else:
+                        q = [max(v, mpmath.mpf("1e-12")) for v in q]
+                    p, q = ([v / sum(row) for v in row] for row in (p, q))
+                    want = sum(a * mpmath.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
+                assert got[layer, n].item() == pytest.approx(float(want), rel=1e-12)
+
+
+def test_relative_entropy_is_second_order_in_the_error():
+    x = torch.rand(1, 50, generator=torch.Generator().manual_seed(1)).double() + 0.1
+    error = torch.randn(1, 50, generator=torch.Generator().manual_seed(2)).double()
+    second = 0.5 * ((error**2 / x).sum() / x.sum() - (error.sum() / x.sum()) ** 2)
+    got = [
+        reconstruction.relative_entropy(x, x + size * error).item() / size**2
+        for size in (1e-3, 1e-4)
+    ]
+    away = [abs(value - second.item()) for value in got]
+    assert away[-1] < 1e-3 * second
+    assert 7 < away[0] / away[1] < 13  # what is left is of third order
+
+
+def test_differential_entropy_of_gaussian_pixels():
+    generator = torch.Generator().manual_seed(0)
+    sigma = torch.tensor([0.1, 0.5, 2.0])
+    n = 20_000
+    x = torch.randn(n, 3, generator=generator) * sigma + 1
+    want = (0.5 * torch.log(2 * math.pi * math.e * sigma**2)).mean().item()
+    # ln σ̂ deviates by 1/√(2n), and the mean over three pixels by √3 less.
+    assert reconstruction.differential_entropy(x).item() == pytest.approx(
+        want, abs=5 / math.sqrt(6 * n)
+    )
+
+
+def test_published_differential_entropy_divides_each_image_by_its_sum():
+    x = torch.rand(2, 10, 1, 4, 4, generator=torch.Generator().manual_seed(0)) + 0.5
+    total = x.sum((2, 3, 4), keepdim=True)
+    got = reconstruction.differential_entropy(x, convention="published")
+    assert got.shape == (2,)
+    torch.testing.assert_close(got, reconstruction.differential_entropy(x / total))
+    assert (got < reconstruction.differential_entropy(x) - 2).all()
+
+
+def test_dead_pixels_count_as_the_rounding_of_float32():
+    x = torch.rand(10, 4, generator=torch.Generator().manual_seed(0))
+    x[:, 0] = 0.25
+    floor = 0.5 * math.log(2 * math.pi * math.e) + math.log(2**-24 * x.max().item())
+    rest = reconstruction.differential_entropy(x[:, 1:])
+    got = reconstruction.differential_entropy(x)
+    assert got.item() == pytest.approx((3 * rest.item() + floor) / 4, abs=1e-12)
+    assert reconstruction.differential_entropy(torch.zeros(5, 4)).item() == -math.inf
+
+
+def by_hand(curve, threshold):
+    """Return the cutoff as A.2 walks, a flat curve at 0."""
+    for index in range(len(curve) - 1, 0, -1):
+        if abs(curve[-1] - curve[index - 1]) > threshold:
+            return index + 1
+    return 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(-20, 5), min_size=1, max_size=12), st.floats(0, 3))
+def test_cutoff_walks_as_the_paper_does(curve, threshold):
+    got = reconstruction.cutoff(curve, threshold)
+    assert got == by_hand(curve, threshold)
+    both = reconstruction.cutoff([curve, [0.0] * len(curve)], threshold)
+    assert both.tolist() == [got, 0]
+
+
+def test_cutoff_at_its_ends():
+    assert reconstruction.cutoff(np.full(10, -3.0), 0.005) == 0
+    assert reconstruction.cutoff(np.arange(10.0), 0.5) == 10
+    assert reconstruction.cutoff(np.full(10, 1e-4), 0.005, lossless=0.0) == 10
+    assert reconstruction.cutoff(np.full(10, 1.0), 0.005, lossless=0.0) == 0
+    assert reconstruction.cutoff([-1.0, -math.inf, -math.inf], 0.005) == 2
+    assert reconstruction.cutoff([90.0, 99.6, 100.0], 0.005, relative=True) == 2
+
+
+# ---------------------------------------------------------------- faults
+
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return torch.tanh(self.second(torch.tanh(self.first(x))))
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda x: reconstruction.cascade(Odd(), x), "blocks of this Odd cannot be found.*first"),
+        (lambda x: reconstruction.cascade(Odd(), x, blocks=["third"]), "'third' is no submodule"),
+        (lambda x: reconstruction.cascade(Odd(), x, blocks=["second", "first"]), "order in which"),
+        (lambda x: reconstruction.cascade(dense([64, 8]), x[:, :60]), r"shape \(60,\) do not fit"),
+        (lambda x: reconstruction.cascade(dense([64, 8]), x[0]), "must be .n, pixels."),
+        (lambda x: reconstruction.cascade(dense([64, 8]), x[:1]), "at least 2"),
+        (lambda x: reconstruction.cascade(dense([64, 8]), x / 0), "NaN or infinite"),
+        (lambda x: reconstruction.cascade(dense([64, 8], sigma_w2=math.inf), x), "NaN"),
+        (lambda x: reconstruction.cascade("net", x), "is no network"),
+        (lambda x: reconstruction.cascade(dense([64, 8]), x, mode="quick"), "mode='quick' must be"),
+        (lambda x: reconstruction.cascade(dense([64, 8]), x, noise=0.0), "noise=0.0 must be"),
+        (lambda x: reconstruction.differential_entropy(x[:1]), "at least 2"),
+        (lambda x: reconstruction.relative_entropy(x - 1, x), "scale images"),
+        (lambda x: reconstruction.cutoff([1.0, math.nan], 0.1), "NaN"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_in_one_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call(images(8, (64,)))
+
+
+def test_models_are_left_as_they_were():
+    model, x = dense([64, 20, 20]), images(shape=(64,))
+    model.train()
+    before = [p.clone() for p in model.parameters()]
+    kept = x.clone()
+    reconstruction.cascade(model, x, progress=False).reconstruct(x[:3])
+    assert model.training
+    assert all(m.training and not m._forward_hooks for m in model.modules())
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert torch.equal(x, kept)
