@@ -14,26 +14,35 @@ Whatever takes the cost of a point from some 200 exponentials to one polynomial 
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev, polynomial
+from numpy.typing import NDArray
 from scipy import special
 
 from mflib.theory._arrays import Array
 
-# What an integral's row holds; the two derivatives are those of the density.
-DENSITY, TAIL, BY_X, BY_ALPHA = range(4)
+Complex = NDArray[np.complexfloating[Any, Any]]
+
+# What an integral's row holds; the derivatives are those of the density, once and twice.
+ROWS = 7
+DENSITY, TAIL, BY_X, BY_ALPHA, BY_X_X, BY_X_ALPHA, BY_ALPHA_ALPHA = range(ROWS)
+_ODD = [BY_X, BY_X_ALPHA]
+_WITH_ALPHA = [BY_ALPHA, BY_X_ALPHA, BY_ALPHA_ALPHA]
 
 FAR = 20.0  # the series in x^{-alpha} begins here: its terms fall to 1e-16 for every alpha
 _TERMS = 16
 _DEGREE = 14
+_NEWTON = 5  # steps from a start good to some percent
+_LOG_REMOTE = 150.0
 _FEW = 32  # points that are done before a table is
 _CHUNK = 1 << 14  # points whose polynomials stay in the cache
 
 _LOG_2_ROOT_PI = np.log(4 * np.pi) / 2
 
 # Double-exponential rules: (0, 1) for the axis, (0, inf) for the ray.
-_AXIS_STEP, _RAY_STEP = 0.0625, 0.0625
+_AXIS_STEP, _RAY_STEP = 0.0625, 0.09
 
 
 def _axis_rule() -> tuple[Array, Array]:
@@ -44,8 +53,8 @@ def _axis_rule() -> tuple[Array, Array]:
 
 
 def _ray_rule(alpha: float) -> tuple[Array, Array]:
-    # s = exp(u - e^-u) reaches where s^alpha is 45, the slowest decay there is
-    last = 4.2 / min(alpha, 1.0)
+    # s = exp(u - e^-u) reaches where s^alpha is 45, or six widths of a Gaussian at x = FAR
+    last = 4.2 / alpha if alpha <= 1 else 5.0
     u = np.arange(-3.7, last, _RAY_STEP)
     s = np.exp(u - np.exp(-u))
     return s, _RAY_STEP * s * (1 + np.exp(-u))
@@ -63,37 +72,53 @@ def _corner(x: Array, alpha: float) -> Array:
     return np.maximum(height, 0.1)
 
 
+def _tilts(value: Complex, t: Complex, power: Complex, log_t: Complex) -> Array:
+    """Return the shares of ∂f/∂α, ∂²f/∂x∂α and ∂²f/∂α², (3, n), of one piece of the path."""
+    first = -value * power * log_t
+    return np.stack(
+        [
+            first.real.sum(1),
+            -(first * t).imag.sum(1),
+            (first * log_t * (1 - power)).real.sum(1),
+        ]
+    )
+
+
 def integrals(x: Array, alpha: float) -> Array:
-    """Return the density, the tail P(X > x), ∂f/∂x and ∂f/∂α, (4, n), at x ≥ 0 up to ``FAR``."""
+    """Return f, P(X > x) and the derivatives of f, (ROWS, n), at x in [0, ``FAR``]."""
     rest = np.pi * (2 - alpha) / 2
-    cos, sin = -np.cos(rest), np.sin(rest)
+    turn = complex(-np.cos(rest), np.sin(rest))
     corner = _corner(x, alpha)[:, None]
     x = x[:, None]
-    out = np.empty((4, x.shape[0]))
+    out = np.empty((ROWS, x.shape[0]))
 
+    # the axis, t = is: the sine is kept by itself, as it may be as small as 2 - alpha
     y, weight = _axis_rule()
     s = corner * y
     log_s = np.log(s)
     power = np.exp(alpha * log_s)
-    size = np.exp(-x * s - cos * power) * (weight * corner)
-    turned, along = np.sin(sin * power), np.cos(sin * power)
-    out[DENSITY] = (size * turned).sum(1)
-    out[TAIL] = (size * turned / s).sum(1)
-    out[BY_X] = -(size * turned * s).sum(1)
-    real, imag = cos * log_s - sin * np.pi / 2, sin * log_s + cos * np.pi / 2
-    out[BY_ALPHA] = (size * power * (imag * along - real * turned)).sum(1)
+    size = np.exp(-x * s - turn.real * power) * (weight * corner)
+    sine = size * np.sin(turn.imag * power)
+    out[DENSITY] = sine.sum(1)
+    out[TAIL] = (sine / s).sum(1)
+    out[BY_X] = -(sine * s).sum(1)
+    out[BY_X_X] = (sine * s * s).sum(1)
+    value = sine + 1j * (size * np.cos(turn.imag * power))
+    out[_WITH_ALPHA] = _tilts(value, 1j * s, power * turn, log_s + 0.5j * np.pi)
 
+    # the ray, t = i s0 + s e^{i angle}; the decay's length is that of exp(-x s) or exp(-s^alpha)
     direction = np.exp(1j * np.pi / 4 * min(1.0, 2 / alpha - 1))
     s, weight = _ray_rule(alpha)
-    reach = 1 / (1 / 1.5 + x)  # the decay's length, exp(-x s) or exp(-s^alpha)
-    t = 1j * corner + (direction * reach) * s
+    reach = direction / (1 / 1.5 + x)
+    t = 1j * corner + reach * s
     log_t = np.log(t)
     power_t = np.exp(alpha * log_t)
-    value = np.exp(1j * x * t - power_t) * (direction * reach * weight)
+    value = np.exp(1j * x * t - power_t) * (reach * weight)
     out[DENSITY] += value.real.sum(1)
-    out[TAIL] += -(value / t).imag.sum(1)
-    out[BY_X] += -(value * t).imag.sum(1)
-    out[BY_ALPHA] -= (value * power_t * log_t).real.sum(1)
+    out[TAIL] -= (value / t).imag.sum(1)
+    out[BY_X] -= (value * t).imag.sum(1)
+    out[BY_X_X] -= (value * t * t).real.sum(1)
+    out[_WITH_ALPHA] += _tilts(value, t, power_t, log_t)
     return out / np.pi
 
 
@@ -118,7 +143,7 @@ _POINTS, _TO_SERIES, _TO_POWERS = _interpolation()
 class Law:
     """Hold the standard symmetric law of one alpha in [0.5, 2]: tables to ``FAR``, series beyond.
 
-    The tables hold even functions, which are smooth in x²: f, f′/x, ∂f/∂α, and the tail's
+    The tables hold even functions, which are smooth in x²: f, f′/x, f″ and so on, and the tail's
     (1/2 − P(X > x))/x up to the quartile or so; beyond, where that would cancel, the tail itself.
     """
 
@@ -130,8 +155,8 @@ class Law:
         width2 *= np.exp(-8 * max(0.0, 1 / alpha - 1.1))
         core2 = 0.0
         if alpha > 1.5:
-            # exp(-x^2/4) needs narrow panels, until it has fallen to 1e-14 of the tail
-            core2 = min(4 * (40 - np.log(max(2 - alpha, 1e-30))), FAR**2)
+            # exp(-x^2/4) needs narrow panels, as far out as it counts beside the tail
+            core2 = min(4 * (5 - np.log(max(2 - alpha, 1e-30))), FAR**2)
         self._b2 = max(width2, core2 / 2)
         per_log = max(2.5, (self._b2 + core2) / 10)
         length = np.log1p(FAR**2 / self._b2)
@@ -141,25 +166,27 @@ class Law:
 
     @cached_property
     def _table(self) -> Array:
-        """Return the power series of the four even functions, (4, degree + 1, panels)."""
+        """Return the power series of the even functions, (ROWS, degree + 1, panels)."""
         v = np.arange(self.panels)[:, None] + (1 + _POINTS) / 2
         x = np.sqrt(self._b2 * np.expm1(v / self._per_log))
-        values = integrals(x.ravel(), self.alpha).reshape(4, *x.shape)
-        values[BY_X] /= x
+        values = integrals(x.ravel(), self.alpha).reshape(ROWS, *x.shape)
+        values[_ODD] /= x
         inner = slice(self._inner)
         values[TAIL, inner] = (0.5 - values[TAIL, inner]) / x[inner]
         return np.ascontiguousarray(_TO_POWERS @ (_TO_SERIES @ np.swapaxes(values, 1, 2)))
 
     @cached_property
-    def _series(self) -> tuple[Array, Array, Array]:
-        """Return c_k of Σ c_k x^{−αk}, k ≥ 1, for the tail; αk·c_k; and d(αk·c_k)/dα."""
+    def _series(self) -> Array:
+        """Return c_k, dc_k/dα and d²c_k/dα² of f = Σ c_k x^{−αk−1}, k ≥ 1, (3, terms)."""
         k = np.arange(1.0, _TERMS + 1)
         turn = np.pi * k * (2 - self.alpha) / 2
         size = np.exp(special.gammaln(self.alpha * k + 1) - special.gammaln(k + 1)) / np.pi
-        density = size * np.sin(turn)
-        slope = k * special.digamma(self.alpha * k + 1) * density
-        slope -= size * np.cos(turn) * np.pi * k / 2
-        return density / (self.alpha * k), density, slope
+        sine, cosine = size * np.sin(turn), -size * np.cos(turn) * np.pi * k / 2
+        grow = k * special.digamma(self.alpha * k + 1)
+        growth = grow**2 + k * k * special.polygamma(1, self.alpha * k + 1)
+        first = grow * sine + cosine
+        second = (growth - (np.pi * k / 2) ** 2) * sine + 2 * grow * cosine
+        return np.stack([sine, first, second])
 
     def at(self, x: Array, *which: int) -> Array:
         """Return the asked rows of :func:`integrals` at any x ≥ 0, (len(which), n)."""
@@ -181,9 +208,34 @@ class Law:
         out = np.log(self.at(np.minimum(x, FAR), DENSITY)[0])
         far = x > FAR
         log_x = np.log(x[far])
-        rest = polynomial.polyval(np.exp(-self.alpha * log_x), self._series[1])
+        rest = polynomial.polyval(np.exp(-self.alpha * log_x), self._series[0])
         out[far] = np.log(rest) - (1 + self.alpha) * log_x
         return np.asarray(out)
+
+    @cached_property
+    def _knots(self) -> tuple[Array, Array]:
+        v = np.linspace(0.0, self.panels, 4 * self.panels + 1)
+        x = np.sqrt(self._b2 * np.expm1(v / self._per_log))
+        return np.log(self.at(x, TAIL)[0])[::-1], x[::-1]
+
+    def quantile(self, tail: Array) -> Array:
+        """Return x ≥ 0 with P(X > x) = ``tail`` in (0, 1/2], (n,): Newton on the tail's log."""
+        if self.alpha == 2:
+            return np.asarray(-np.sqrt(2) * special.ndtri(tail))
+        log_tail, knots = self._knots
+        log_p = np.log(tail)
+        x = np.interp(log_p, log_tail, knots)
+        x *= np.exp(np.clip(log_tail[0] - log_p, 0.0, _LOG_REMOTE) / self.alpha)
+        for _ in range(_NEWTON):
+            f, above = self.at(x, DENSITY, TAIL)
+            x = np.maximum(x + above / f * np.log1p((above - tail) / tail), 0.0)
+        # so far out that the first term of the series is all, and f may underflow
+        remote = log_tail[0] - log_p > _LOG_REMOTE
+        with np.errstate(over="ignore"):
+            x[remote] = np.exp(
+                (np.log(self._series[0, 0] / self.alpha) - log_p[remote]) / self.alpha
+            )
+        return x
 
     def _near(self, x: Array, which: tuple[int, ...]) -> Array:
         if x.size <= _FEW and "_table" not in self.__dict__ and self.alpha < 2:
@@ -196,7 +248,7 @@ class Law:
         v -= 1
         out = np.empty((len(which), x.size))
         for row, function in enumerate(which):
-            if self.alpha == 2 and function != BY_ALPHA:
+            if self.alpha == 2 and function not in _WITH_ALPHA:
                 out[row] = _gaussian(x, function)
                 continue
             table, total = self._table[function], out[row]
@@ -204,30 +256,43 @@ class Law:
             for coefficient in table[-2::-1]:
                 total *= v
                 total += coefficient.take(panel)
-            if function == BY_X:
+            if function in _ODD:
                 total *= x
             elif function == TAIL:
                 out[row] = np.where(panel < self._inner, 0.5 - x * total, total)
         return out
 
     def _far(self, x: Array, which: tuple[int, ...]) -> Array:
-        tail, density, slope = self._series
+        c, first, second = self._series
+        k = np.arange(1, _TERMS + 1)
+        power = self.alpha * k + 1  # of 1/x, in the density
         log_x = np.log(x)
         y = np.exp(-self.alpha * log_x)
-        k = np.arange(1, _TERMS + 1)
+
+        def total(coefficients: Array) -> Array:
+            return np.asarray(y * polynomial.polyval(y, coefficients))
+
         out = np.empty((len(which), x.size))
         for row, function in enumerate(which):
-            if self.alpha == 2 and function != BY_ALPHA:
+            if self.alpha == 2 and function not in _WITH_ALPHA:
                 out[row] = _gaussian(x, function)
             elif function == DENSITY:
-                out[row] = y * polynomial.polyval(y, density) / x
+                out[row] = total(c) / x
             elif function == TAIL:
-                out[row] = y * polynomial.polyval(y, tail)
+                out[row] = total(c / (self.alpha * k))
             elif function == BY_X:
-                out[row] = -y * polynomial.polyval(y, (self.alpha * k + 1) * density) / x / x
+                out[row] = -total(power * c) / x / x
+            elif function == BY_X_X:
+                out[row] = total(power * (power + 1) * c) / x / x / x
+            elif function == BY_ALPHA:
+                out[row] = (total(first) - log_x * total(k * c)) / x
+            elif function == BY_X_ALPHA:
+                out[row] = log_x * total(power * k * c) - total(power * first + k * c)
+                out[row] /= x * x
             else:
-                by_power = polynomial.polyval(y, k * density)
-                out[row] = y * (polynomial.polyval(y, slope) - log_x * by_power) / x
+                out[row] = total(second) - 2 * log_x * total(k * first)
+                out[row] += log_x**2 * total(k * k * c)
+                out[row] /= x
         return out
 
 
@@ -240,7 +305,8 @@ def _gaussian(x: Array, function: int) -> Array:
     if function == TAIL:
         return np.asarray(special.erfc(x / 2) / 2)
     density = np.exp(_gaussian_log(x))
-    return np.asarray(density if function == DENSITY else -x / 2 * density)
+    factor = {DENSITY: 1.0, BY_X: -x / 2, BY_X_X: x * x / 4 - 0.5}[function]
+    return np.asarray(factor * density)
 
 
 @lru_cache(maxsize=256)
