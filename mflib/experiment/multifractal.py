@@ -16,7 +16,8 @@ D_q = 1 if it covers all neurons alike, 0 if it sits on a few, and a D_q that fa
 between is multifractal.
 
 Which one when: ``sample_dimensions`` for random layers at the fixed point or behind a real pass,
-``observe_dimensions`` for a network at hand, ``extrapolate`` for N → ∞.
+``cavity_dimensions`` for what theory expects of the former, ``observe_dimensions`` for a network at
+hand, ``extrapolate`` for N → ∞.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ from mflib.experiment import _checks, _shards, draws
 from mflib.experiment.networks import FullyConnected
 from mflib.experiment.nonlinearities import MODULES, nonlinearity
 from mflib.experiment.store import Store
-from mflib.theory import _arrays, activations, levy
+from mflib.theory import _arrays, activations, levy, stable
 
 __all__ = [
     "Eigensystem",
     "Limit",
+    "cavity_dimensions",
     "delocalised_dimension",
     "eigenvectors",
     "extrapolate",
@@ -56,6 +58,7 @@ __all__ = [
 MATRICES = ("WD", "DW")
 SIDES = ("right", "left")
 DIAGONALS = ("fixed-point", "propagated")
+_POOL = 100_000  # sites over which F(u) is averaged: its error 0.002 moves no D_q visibly
 _NEAR_ONE = 1e-2  # |q − 1| below which 1/(1 − q) would magnify the rounding of log IPR
 
 
@@ -447,7 +450,7 @@ def sample_dimensions(
     )
     _checks.require(bool((a > 0.5).all()), "alpha", a.tolist(), "above 0.5")
     _checks.require(bool((d_w > 0).all()), "D_w", d_w.tolist(), "above 0")
-    sizes = [_checks.count("widths", n, 2) for n in (widths if np.ndim(widths) else [widths])]  # type: ignore[union-attr]
+    sizes = _sizes(widths)
     n_networks = _checks.count("n_networks", n_networks, 1)
     layer = _checks.count("layer", layer, 1)
     _checks.number("seed", seed, int)
@@ -509,6 +512,89 @@ def sample_dimensions(
     return table
 
 
+def cavity_dimensions(
+    activation: str = "tanh",
+    *,
+    alpha: float,
+    D_w: float,
+    widths: int | Sequence[int],
+    q: Sequence[float] = (2.0,),
+    sides: Sequence[str] = ("right",),
+    n_vectors: int = 400,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the mean D_q of eigenvectors of W D at the fixed point that the cavity picture gives.
+
+    Row and column i of W enter through independent one-sided stable sums S, S′ of index α/2,
+    E e^{−tS} = exp(−k t^{α/2}), k = Γ(1+α)/(2Γ(1+α/2)), and with χ = D_w^{1/α} φ′(h),
+    X = χ² S S′, the share of eigenvalues below a modulus is F = ⟨u²/(u² + X)⟩, u ≥ 0. At that u
+
+        |r_i|² ∝ S_i E_i/(u² + X_i),      |l_i|² ∝ χ_i² S′_i E_i/(u² + X_i),      E_i ~ Exp(1),
+
+    independent over i. ``n_vectors`` such vectors, each of N entries at its own F uniform in
+    (0, 1), are drawn and measured. For D W the sides change places.
+
+    So for N → ∞ the two kinds part. |l_i|² is at most E_i/S_i: delocalised, D_q = 1, at every α.
+    |r_i|² has no bound where φ′(h_i) → 0, and then the tail of S, of index α/2 < 1: up to
+    logarithms (tanh: P(φ′ < ε) ~ |log ε|^{−α}) D_q = (1 − 2q/α)/(1 − q) for q < α/2, and 0
+    beyond. The logarithms make that limit slow: a line in 1/ln N does not reach it.
+
+    Columns: width, side, q, dimension, error (of the mean over vectors), spread. Real layers also
+    have eigenvectors near the real axis, which are real, and networks that differ: the mean of a
+    layer scatters about these values by several times what independent vectors would.
+
+    Raises ValueError for values out of range. Source: Wardak, Gong 2022 (the paper's ref. 22) for
+    the sums and F (the paper, eqs. 7, 8); the laws of the entries are argued, and tested here.
+    """
+    a = _stability(alpha)
+    _checks.require(_checks.number("D_w", D_w, float) > 0, "D_w", D_w, "above 0")
+    sizes = _sizes(widths)
+    orders, sides = _orders(q), _names("sides", sides, SIDES)
+    n_vectors = _checks.count("n_vectors", n_vectors, 2)
+    rng = np.random.default_rng(_checks.number("seed", seed, int))
+    log_q = _log_lengths(activation, np.array([a]), np.array([float(D_w)]))[0]
+
+    def sites(n: int) -> tuple[np.ndarray, ...]:
+        """Draw log χ², log S and log S′, which span more than the floats do once multiplied."""
+        h = stable.sample(a, n, scale=math.exp((log_q - math.log(2)) / a), rng=rng)
+        with np.errstate(divide="ignore"):
+            log_chi2 = 2 * np.log(activations.get(activation).d1(h)) + 2 / a * math.log(D_w)
+        return log_chi2, np.log(_one_sided(a, n, rng)), np.log(_one_sided(a, n, rng))
+
+    log_x = np.sum(sites(_POOL), axis=0)
+    middle = np.quantile(0.5 * log_x[np.isfinite(log_x)], np.linspace(0, 1, 400))
+    log_u = np.r_[middle[0] - np.arange(5, 0, -1), middle, middle[-1] + np.arange(1, 6)]
+    share = np.array([special.expit(2 * x - log_x).mean() for x in log_u])
+    rows = []
+    for n in sizes:
+        found: dict[str, list[np.ndarray]] = {side: [] for side in sides}
+        for x in np.interp(rng.uniform(size=n_vectors), share, log_u):
+            log_chi2, log_s, log_other = sites(n)
+            common = np.log(rng.exponential(size=n))
+            common -= np.logaddexp(2 * x, log_chi2 + log_s + log_other)
+            for side in sides:
+                log_p = common + (log_s if side == "right" else log_chi2 + log_other)
+                found[side].append(fractal_dimension(np.exp(0.5 * (log_p - log_p.max())), orders))
+        for side, parts in found.items():
+            d = np.array(parts)
+            error = d.std(0, ddof=1) / math.sqrt(n_vectors)
+            columns = zip(orders, d.mean(0), error, d.std(0), strict=True)
+            rows += [(n, side, *row) for row in columns]
+    return pd.DataFrame(rows, columns=["width", "side", "q", "dimension", "error", "spread"])
+
+
+def _one_sided(alpha: float, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw S > 0 with E e^{−tS} = exp(−k t^{α/2}), k = Γ(1+α)/(2Γ(1+α/2)); 1 at α = 2.
+
+    Source: Kanter 1975 for k = 1.
+    """
+    a = alpha / 2
+    angle, waiting = np.pi * rng.uniform(size=n), rng.exponential(size=n)
+    standard = np.sin(a * angle) / np.sin(angle) ** (1 / a)
+    standard *= (np.sin((1 - a) * angle) / waiting) ** ((1 - a) / a)
+    return (special.gamma(1 + alpha) / (2 * special.gamma(1 + a))) ** (1 / a) * standard
+
+
 @dataclasses.dataclass(frozen=True)
 class _Law:
     activation: str
@@ -557,6 +643,18 @@ def _propagated_layer(law: _Law, generator: torch.Generator) -> dict[str, np.nda
         y = phi(h)
     slope = law.slope(h)
     return {"WD": law.weights(generator).numpy() * slope, "DW": slope[:, None] * w.numpy()}
+
+
+def _stability(alpha: float) -> float:
+    value = float(_arrays.number("alpha", alpha, 0.5, 2.0))
+    _checks.require(value > 0.5, "alpha", value, "above 0.5")
+    return value
+
+
+def _sizes(widths: int | Sequence[int]) -> list[int]:
+    found = list(widths) if isinstance(widths, Sequence) else [widths]
+    _checks.require(len(found) > 0, "widths", widths, "a width, or a list of at least one")
+    return [_checks.count("widths", n, 2) for n in found]
 
 
 def _orders(q: Sequence[float]) -> tuple[float, ...]:

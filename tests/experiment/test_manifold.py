@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import special, stats
+from scipy import special
 
 from mflib.experiment import draws, manifold
 from mflib.experiment.store import Store
-from mflib.theory import mean_field
+from mflib.theory import levy, stable
 
 DOUBLE = torch.float64
 
@@ -181,18 +181,27 @@ def test_the_ordered_phase_is_linear_and_keeps_its_precision(alpha):
     assert curves.cv[0, -1] == pytest.approx(speed.std() / speed.mean(), rel=0.05)
 
 
-def test_gaussian_lengths_follow_mean_field():
-    """At α = 2 the mean square at layer l is the length map's, with an error falling with N."""
+@pytest.mark.parametrize(("alpha", "gain"), [(1.2, 1.5), (1.6, 1.0), (2.0, 0.8)])
+def test_lengths_follow_the_mean_field_map(alpha, gain):
+    """log q^l from the median of |h|, which converges where no moment does, along eq. 5.
+
+    q⁰ is the circle's own Σ|φ(x)|^α/N, averaged over its angles; the law of h is stable from the
+    first layer on. Networks scatter about the map, each for all its layers together.
+    """
+    width, depth, radius = 400, 4, 20.0
+    options = {"radius": radius, "plane": "random", "n_angles": 3, "depth": depth}
     curves = manifold.propagate(
-        alpha=2.0, D_w=2.25, width=300, depth=5, n_angles=3, n_networks=12, seed=1, radius=17.0,
-        plane="random", layers=[1, 2, 3, 4, 5],
-    )  # fmt: skip
-    q = 17.0**2 / 300
-    for k in range(5):
-        q = float(mean_field.length_map("tanh", q, 2.25, 0.0))
-        sample = 2 * (curves.log_median[:, k] - math.log(stats.norm.ppf(0.75)))
-        error = sample.std(ddof=1) / math.sqrt(12)
-        assert abs(sample.mean() - math.log(q)) < 4 * error + 0.02
+        alpha=alpha, D_w=gain**alpha, width=width, n_networks=16, seed=1, **options
+    )
+    start = torch.tanh(radius / math.sqrt(width) * normal(10**6))
+    log_q = math.log(gain**alpha * float(start.abs().pow(alpha).mean()))
+    for layer in range(1, depth + 1):
+        sample = math.log(2) + alpha * (
+            curves.log_median[:, layer] - math.log(stable.ppf(0.75, alpha))
+        )
+        error = sample.std(ddof=1) / math.sqrt(len(sample))
+        assert abs(sample.mean() - log_q) < 4 * error + 0.01
+        log_q = float(levy.length_map("tanh", alpha, log_q, gain**alpha))
 
 
 def test_the_regimes_differ_as_the_paper_says():

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mflib.experiment import draws, training
+from mflib.experiment import draws, multifractal, training
 from mflib.experiment.multifractal import (
     SIDES,
+    cavity_dimensions,
     delocalised_dimension,
     eigenvectors,
     extrapolate,
@@ -24,6 +25,7 @@ from mflib.experiment.multifractal import (
     sample_dimensions,
 )
 from mflib.experiment.networks import FullyConnected
+from mflib.experiment.scaling import log_slope
 from mflib.experiment.store import Store
 
 DOUBLE = torch.float64
@@ -413,6 +415,62 @@ def test_spread_and_error_are_those_of_all_eigenvectors():
     assert within > 0
 
 
+# --- the cavity picture ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.8, 1.5, 1.99, 2.0])
+def test_one_sided_sums_have_their_laplace_transform(alpha):
+    s = multifractal._one_sided(alpha, 200_000, rng())
+    assert (s > 0).all()
+    k = math.gamma(1 + alpha) / (2 * math.gamma(1 + alpha / 2))
+    for t in (0.1, 1.0, 5.0):
+        values = np.exp(-t * s)
+        error = max(values.std() / math.sqrt(len(s)), 1e-12)
+        assert abs(values.mean() - math.exp(-k * t ** (alpha / 2))) < 5 * error
+
+
+@pytest.mark.parametrize("alpha", [1.2, 1.7])
+def test_the_cavity_picture_gives_both_kinds_of_eigenvectors(alpha):
+    """No parameter is fitted; the two sides differ by far more than either from its prediction."""
+    options = {"alpha": alpha, "D_w": 1.5**alpha, "widths": 160, "q": [0.5, 1, 2], "sides": SIDES}
+    theory = cavity_dimensions(seed=1, n_vectors=1500, **options).set_index(["side", "q"])
+    sample = sample_dimensions(seed=2, n_networks=20, **options).set_index(["side", "q"])
+    gap = (sample["dimension"] - theory["dimension"]).abs()
+    assert (gap < 4 * np.hypot(sample["error"], theory["error"]) + 0.01).all()
+    apart = sample["dimension"]["left"] - sample["dimension"]["right"]
+    assert (apart > 3 * gap["left"] + 0.03).all()
+
+
+def test_the_cavity_picture_becomes_exact_in_width():
+    """At α = 2, where networks scatter little, real eigenvectors remain: a share √(2/πN) of all.
+
+    Their IPR_2 is 3/N, not 2/N, so the gap falls like N^{−1/2}/ln N, a slope near −0.7 here.
+    """
+    options = {"alpha": 2.0, "D_w": 2.25, "widths": [40, 80, 160], "sides": ["left"]}
+    theory = cavity_dimensions(seed=1, n_vectors=2500, **options)
+    parts = [
+        sample_dimensions(seed=2, n_networks=n_networks, **{**options, "widths": width})
+        for width, n_networks in ((40, 120), (80, 50), (160, 25))
+    ]
+    sample = pd.concat(parts, ignore_index=True)
+    gap = theory["dimension"] - sample["dimension"]
+    slope, uncertainty = log_slope(theory["width"], gap, np.hypot(theory["error"], sample["error"]))
+    assert gap[0] > 0.01
+    assert abs(slope + 0.7) < 3 * uncertainty + 0.1
+    assert slope + 3 * uncertainty < 0
+
+
+def test_the_unbounded_kind_freezes_and_the_bounded_one_delocalises():
+    """D_2 of right vectors falls with N, that of left ones rises, on the way to 0 and 1."""
+    table = cavity_dimensions(
+        alpha=1.2, D_w=1.5**1.2, widths=[100, 3000], sides=SIDES, seed=0, n_vectors=200
+    ).set_index(["side", "width"])
+    for side, sign in (("right", -1), ("left", 1)):
+        rows = table.loc[side]
+        change = sign * (rows.loc[3000, "dimension"] - rows.loc[100, "dimension"])
+        assert change > 4 * math.hypot(*rows["error"])
+
+
 # --- faults ---------------------------------------------------------------------------------------
 
 
@@ -447,6 +505,10 @@ GOOD = {"alpha": 1.5, "D_w": 1.0, "widths": 8, "n_networks": 1, "seed": 0}
         (lambda: sample_dimensions(**{**GOOD, "D_w": 0.0}), "above 0"),
         (lambda: sample_dimensions(**{**GOOD, "widths": 1}), "widths=1 must be at least 2"),
         (lambda: sample_dimensions(**{**GOOD, "n_networks": 0}), "n_networks=0"),
+        (lambda: cavity_dimensions(alpha=0.4, D_w=1.0, widths=9, seed=0), "out of range"),
+        (lambda: cavity_dimensions(alpha=1.4, D_w=1.0, widths=[], seed=0), "at least one"),
+        (lambda: cavity_dimensions(alpha=1.4, D_w=-1.0, widths=9, seed=0), "above 0"),
+        (lambda: cavity_dimensions("relu", alpha=1.4, D_w=1.0, widths=9, seed=0), "not exist"),
         (lambda: sample_dimensions(**GOOD, q=[2, 2]), "different numbers"),
         (lambda: sample_dimensions(**GOOD, sides=["up"]), "one of right, left"),
         (lambda: sample_dimensions(**GOOD, diagonal="none"), "one of fixed-point, propagated"),
