@@ -46,11 +46,15 @@ def by_the_book(
     return module
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"weight_decay": 0.3}, {"train_biases": False, "weight_decay": 0.01}], ids=str
-)
+RULES = ({"weight_decay": 0.3}, {"train_biases": False, "weight_decay": 0.01})
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
-@pytest.mark.parametrize("activation", NONLINEARITIES)
+@pytest.mark.parametrize(
+    ("activation", "options"),
+    [*((name, {}) for name in NONLINEARITIES), *itertools.product(["tanh", "relu"], RULES)],
+    ids=str,
+)
 def test_ensemble_equals_training_each_alone(digits, activation, momentum, options):
     """Different σ_w², seeds and learning rates side by side, over more than one epoch."""
     members = list(itertools.product([0.9, 1.7], [3, 8], [0.01, 0.05]))
