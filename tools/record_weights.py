@@ -61,7 +61,7 @@ def record(folder: Path, output: Path) -> None:
     """Fit all networks of a folder, and write the table and, beside it, its provenance."""
     listed = networks(folder)
     started = time.perf_counter()
-    table = weights.fit_folder(folder, store=Store())
+    table = weights.fit_folder(folder, balanced=True, store=Store())
     seconds = time.perf_counter() - started
     content = table.to_csv(index=False, float_format="%.7g").encode()
     found = {

@@ -16,7 +16,9 @@ from mflib.theory import stable
 Array = NDArray[np.float64]
 Tail = Callable[[Array], Array]
 
-TAIL_SHARE = 0.01
+TAIL_SHARE, TAIL_LEAST = 0.01, 50
+"""The tail is this share of the entries, and at least so many of them."""
+BALANCED_LEAST = 100
 SHAPIRO_VALID = 5000
 """Largest sample for which scipy's p-value of the Shapiro-Wilk test is calibrated."""
 LAWS = ("gaussian", "stable", "student_t", "generalised_gaussian")
@@ -25,11 +27,19 @@ _LOG_EXPONENT = (math.log(0.2), math.log(20.0))
 
 
 def describe(
-    matrix: Array, *, floor: float, level: float, skewed: bool, seed: int
+    matrix: Array,
+    *,
+    taps: int,
+    floor: float,
+    level: float,
+    skewed: bool,
+    balanced: bool,
+    seed: int,
 ) -> dict[str, Any]:
     """Return what ``weights.fit_weights`` tells of the entries of one matrix that exceed a floor.
 
-    ``matrix``: (rows, columns), finite; the entries with |w| > ``floor`` must not be all equal.
+    ``matrix``: (rows, columns), finite; ``taps`` neighbouring columns belong to one input. The
+    entries with |w| > ``floor`` must not be all equal.
     """
     x = matrix[np.abs(matrix) > floor]
     ordered = np.sort(x)
@@ -48,7 +58,7 @@ def describe(
         "generalised_gaussian": stats.gennorm.logpdf(ordered, exponent, g_location, g_scale),
     }
     over_gaussian = {name: float(np.sum(log_f[name] - log_f["gaussian"])) for name in LAWS[1:]}
-    if law.at_boundary:
+    if law.alpha == 2:
         over_gaussian["stable"] = 0.0  # the two laws are one; what is left is rounding
     criterion = {"gaussian": 0.0, **{name: gain - 1 for name, gain in over_gaussian.items()}}
     ks = {
@@ -59,7 +69,7 @@ def describe(
             stats.gennorm.cdf(ordered, exponent, g_location, g_scale)
         ),
     }
-    if law.at_boundary:
+    if law.alpha == 2:
         ks["stable"] = ks["gaussian"]
     log_p = {name: log_kolmogorov(math.sqrt(n) * distance) for name, distance in ks.items()}
     low, high = law.interval("alpha")
@@ -92,6 +102,8 @@ def describe(
     if skewed:
         tilted = stable.fit(ordered, skewed=True, level=level)
         found |= {"alpha_skewed": tilted.alpha, "beta": tilted.beta}
+    if balanced:
+        found |= balanced_indices(matrix, taps, floor, seed)
     return found | _tail(ordered, law, mean, spread, (nu, t_location, t_scale))
 
 
@@ -119,16 +131,52 @@ def _tail(
         largest = max(ordered[-1] - centre, centre - ordered[0])
         found[f"beyond_{name}"] = float(ordered.size * tail(np.array([largest]))[0])
     size = np.sort(np.abs(ordered - law.location))
-    k = max(1, math.ceil(TAIL_SHARE * size.size))
+    k = min(max(TAIL_LEAST, math.ceil(TAIL_SHARE * size.size)), size.size - 1)
     threshold = float(size[-k - 1])
+    shape = pareto_shape(size[-k:] - threshold)
     return found | {
         "largest": float(size[-1] / law.scale),
+        "tail_shape": shape,
+        "tail_shape_error": (1 + shape) / math.sqrt(k) if shape > -0.5 else math.nan,
         "hill": hill(size, k),
         "hill_error": hill(size, k) / math.sqrt(k),
         "hill_stable": local_exponent(stable_tail, threshold),
         "hill_gaussian": local_exponent(gaussian_tail, threshold),
         "hill_student_t": local_exponent(student_tail, threshold),
     }
+
+
+def balanced_indices(matrix: Array, taps: int, floor: float, seed: int) -> dict[str, float]:
+    """Return α after outputs and inputs are brought to one scale each, and the same shuffled.
+
+    NaN where an output or an input has fewer than 100 entries: too few to know its scale by.
+    """
+    if min(matrix.shape[1], matrix.shape[0] * taps) < BALANCED_LEAST:
+        return {"alpha_balanced": math.nan, "alpha_balanced_shuffled": math.nan}
+    rng = np.random.default_rng([seed, 0x6D6978])
+    shuffled = rng.permutation(matrix.ravel()).reshape(matrix.shape)
+    kept = np.abs(matrix) > floor
+    mixed = np.abs(shuffled) > floor
+    return {
+        "alpha_balanced": stable.fit(balance(matrix, taps)[kept]).alpha,
+        "alpha_balanced_shuffled": stable.fit(balance(shuffled, taps)[mixed]).alpha,
+    }
+
+
+def balance(matrix: Array, taps: int) -> Array:
+    """Return a matrix divided by the root mean square of each row, then of each input's columns.
+
+    What is left of w_ij = s_i t_j x_ij is x_ij, up to the errors of s_i and t_j.
+    """
+    rows = matrix / _root_mean_square(matrix, 1)
+    by_input = rows.reshape(len(rows), -1, taps)
+    result: Array = (by_input / _root_mean_square(by_input, (0, 2))).reshape(matrix.shape)
+    return result
+
+
+def _root_mean_square(x: Array, axis: int | tuple[int, ...]) -> Array:
+    found = np.sqrt(np.mean(np.square(x), axis=axis, keepdims=True))
+    return np.where(found > 0, found, 1.0)  # what is 0 throughout stays so
 
 
 # --- rival laws -------------------------------------------------------------------------------
@@ -194,9 +242,9 @@ def fit_generalised_gaussian(x: Array) -> tuple[float, float, float]:
 
     f(x) = b / (2 s Γ(1/b)) · exp(−|(x − μ)/s|^b), b in [0.2, 20]: b = 2 is Gaussian, b = 1
     Laplace's. Its tails are heavier than Gaussian for b < 2 and yet no power law: all moments
-    exist. The scale that fits best has a closed form, s^b = b ⟨|x − μ|^b⟩. For b < 1 every entry is a
-    cusp of the likelihood as a function of μ; the location is then one near the median, at which
-    the likelihood is below its highest by less than about one nat.
+    exist. The scale that fits best has a closed form, s^b = b ⟨|x − μ|^b⟩. For b < 1 every entry
+    is a cusp of the likelihood as a function of μ; the location is then one near the median, at
+    which the likelihood is below its highest by less than about one nat.
     """
     centre, unit = _centre_and_unit(x)
     y = (x - centre) / unit
@@ -308,6 +356,33 @@ def hill(size: Array, k: int) -> float:
     standard error is the exponent over √k.
     """
     return float(1 / np.mean(np.log(size[-k:] / size[-k - 1])))
+
+
+def pareto_shape(excess: Array) -> float:
+    """Return the shape ξ of the generalised Pareto law of highest likelihood.
+
+    P(excess > y) = (1 + ξ y/s)^{−1/ξ}: a power law of exponent 1/ξ for ξ > 0, exponential at 0,
+    bounded for ξ < 0. Unlike Hill's exponent it does not depend on where 0 is; far enough out it
+    is 1/α ≥ ½ for a stable law with α < 2, and 0 for every law whose moments all exist. ξ is in
+    [−1, 10]; its standard error is (1 + ξ)/√n for ξ > −½.
+    """
+    y = excess / np.mean(excess)
+
+    def loss(parameters: Array) -> float:
+        shape, log_scale = parameters
+        z = y * math.exp(-log_scale)
+        if abs(shape) < 1e-8:
+            return float(log_scale + np.mean(z))
+        inner = 1 + shape * z
+        if inner.min() <= 0:
+            return math.inf
+        return float(log_scale + (1 + 1 / shape) * np.mean(np.log(inner)))
+
+    found = optimize.minimize(
+        loss, [0.1, 0.0], method="Nelder-Mead", bounds=[(-1, 10), (-20, 20)],
+        options={"xatol": 1e-6, "fatol": 1e-10},
+    )  # fmt: skip
+    return float(found.x[0])
 
 
 def local_exponent(tail: Tail, threshold: float) -> float:

@@ -95,6 +95,7 @@ def fit_weights(
     floor: float = 0.0,
     quantised: bool = False,
     skewed: bool = False,
+    balanced: bool = False,
     level: float = 0.95,
     seed: int = 0,
     store: Store | None = None,
@@ -119,16 +120,18 @@ def fit_weights(
 
     - network, layer, shape, rows, columns, n (entries fitted), left_out, flag, fingerprint.
     - alpha, alpha_low, alpha_high, sigma, location, at_boundary: maximum likelihood,
-      characteristic function exp(iμu − |σu|^α); alpha_quantiles, sigma_quantiles: McCulloch's
-      quantile estimates, which the published code uses where the paper says maximum likelihood.
+      characteristic function exp(iμu − |σu|^α), α in [0.5, 2] with both ends a boundary;
+      alpha_quantiles, sigma_quantiles: McCulloch's quantile estimates, which the published code
+      uses where the paper says maximum likelihood.
       With ``skewed`` also alpha_skewed and beta of the four-parameter law.
     - gain = D_w^{1/α} with the paper's D_w = 2 √(rows · columns) σ^α; gain_fan_in with the mean
       field's D_w = 2 N_in σ^α, N_in = columns; gain_fan_out with D_w = 2 C_out · taps · σ^α, which
       the published code takes for kernels.
     - stable_over_gaussian (also per entry), student_t_over_gaussian,
       generalised_gaussian_over_gaussian: log-likelihood ratios of the best fits; nu and exponent
-      of the last two; log_p_likelihood_ratio against the Gaussian by ½χ²₀ + ½χ²₁, the law on a
-      boundary (the score in α has no variance at α = 2, so this is no exact limit);
+      of the last two; log_p_likelihood_ratio against the Gaussian by ½χ²₀ + ½χ²₁, the usual law
+      on a boundary (at α = 2 the score in α has no variance and the ratio is smaller than that,
+      0 for nine Gaussian samples in ten: p is too large, never too small);
       student_t_over_stable_z: Vuong's z; likeliest: the law with the lowest Akaike criterion.
     - ks_*, log_p_ks_*: Kolmogorov-Smirnov distances from the fits and log p by Kolmogorov's limit
       law. Parameters fitted to the same entries make p too large. log_p_ks_ratio = log p of the
@@ -138,10 +141,17 @@ def fit_weights(
       of them. shapiro_w_5000, shapiro_p_5000: of 5000 drawn by ``seed``.
     - excess_kurtosis, excess_kurtosis_of_rows (within rows, each standardised): how much of the
       tail comes from rows of different scale.
+    - With ``balanced`` (three times the work) alpha_balanced: α after each output's weights, then
+      each input's, are divided by their root mean square, so that w_ij = s_i t_j x_ij with
+      Gaussian x gives 2; alpha_balanced_shuffled: the same of the same entries in random order,
+      for what the division alone does; NaN below 100 entries per output or input.
     - largest: the largest |w − μ|/σ; beyond_stable, beyond_gaussian, beyond_student_t: how many
       entries each fit expects beyond its size: about 1 if the fit is right, and P(none) is
-      e^(−beyond) where it is large; hill, hill_error: Hill's exponent of the largest 1 %;
-      hill_stable, hill_gaussian, hill_student_t: what the fits have at that threshold.
+      e^(−beyond) where it is large. tail_shape, tail_shape_error: the shape ξ of a generalised
+      Pareto law for what exceeds the threshold of the largest 1 % (at least 50): 1/exponent of a
+      power law, ½ or more where the variance is infinite, 0 for an exponential tail; hill,
+      hill_error: Hill's exponent of the same entries; hill_stable, hill_gaussian,
+      hill_student_t: what the fits have at that threshold.
 
     Matrices are independent computations, run on as many threads as torch has; with a ``store``
     each is kept, and what it holds is read. Raises ValueError for a bad argument or a source that
@@ -150,7 +160,7 @@ def fit_weights(
 
     Source: Qu, Wardak & Gong, §1A and fig. 1.
     """
-    settings = _Settings(minimum, floor, quantised, skewed, level, seed)
+    settings = _Settings(minimum, floor, quantised, skewed, balanced, level, seed)
     label, found = _open(source)
     name = label if network is None else network
     return _fit([(name, matrix) for matrix in found], settings, store, progress)
@@ -198,6 +208,7 @@ class _Settings:
     floor: float = 0.0
     quantised: bool = False
     skewed: bool = False
+    balanced: bool = False
     level: float = 0.95
     seed: int = 0
 
@@ -216,7 +227,8 @@ class _Settings:
     @property
     def numeric(self) -> dict[str, Any]:
         """Those that decide a matrix's numbers."""
-        return {name: getattr(self, name) for name in ("floor", "level", "skewed", "seed")}
+        names = ("floor", "level", "skewed", "balanced", "seed")
+        return {name: getattr(self, name) for name in names}
 
 
 def _fit(
@@ -280,7 +292,7 @@ def _side_by_side(
 
 def _described(matrix: Matrix, settings: _Settings, store: Store | None) -> dict[str, Any]:
     """Return the numbers of one matrix, from the store where it has them."""
-    options = settings.numeric
+    options = {"taps": matrix.taps, **settings.numeric}
 
     def compute() -> pd.DataFrame:
         return pd.DataFrame([_tails.describe(matrix.entries, **options)])
@@ -583,7 +595,8 @@ def shares(
     One row per statement: statement, count, n, share, low, high (Wilson's interval, as if
     matrices were independent), low_networks, high_networks (bootstrap of whole networks, 2000
     draws by ``seed``, since matrices of one network are not independent; NaN for fewer than 5).
-    ``gains``: the interval that D_w^{1/α} is held against. Rows of ``table`` that were not
+    ``gains``: the interval that D_w^{1/α} is held against. Statements on balanced entries are held
+    against the matrices that have them, where the table has any. Rows of ``table`` that were not
     fitted are left out, and of matrices with the same entries only the first counts.
 
     Raises ValueError for a table without a fitted matrix.
@@ -594,19 +607,19 @@ def shares(
     fitted = fitted.drop_duplicates("fingerprint")
     if fitted.empty:
         raise ValueError("the table holds no fitted matrix: lower minimum, or see its column flag")
-    gaussian_out = math.log(0.025)
+    level_out = math.log(0.025)
     log_p_5000 = np.log(np.maximum(fitted["shapiro_p_5000"], np.finfo(float).tiny))
     statements = {
         "alpha < 1.95": fitted["alpha"] < 1.95,
         "alpha < 1.95 (quantiles)": fitted["alpha_quantiles"] < 1.95,
         "alpha interval below 2": fitted["alpha_high"] < 2,
         "Shapiro-Wilk p < 0.025 (all entries)": fitted["shapiro_p"] < 0.025,
-        "Shapiro-Wilk p < 0.025 (5000 entries)": log_p_5000 < gaussian_out,
+        "Shapiro-Wilk p < 0.025 (5000 entries)": log_p_5000 < level_out,
         "Gaussian rejected by likelihood ratio at 0.025": fitted["log_p_likelihood_ratio"]
-        < gaussian_out,
+        < level_out,
         "KS p-value ratio >= 1": fitted["log_p_ks_ratio"] >= 0,
-        "KS rejects the stable fit at 0.025": fitted["log_p_ks_stable"] < gaussian_out,
-        "KS rejects the Gaussian fit at 0.025": fitted["log_p_ks_gaussian"] < gaussian_out,
+        "KS rejects the stable fit at 0.025": fitted["log_p_ks_stable"] < level_out,
+        "KS rejects the Gaussian fit at 0.025": fitted["log_p_ks_gaussian"] < level_out,
         "Student t likelier than stable": fitted["student_t_over_gaussian"]
         > fitted["stable_over_gaussian"],
         "Student t likelier than stable (z > 1.96)": fitted["student_t_over_stable_z"] > 1.96,
@@ -614,13 +627,22 @@ def shares(
         "stable likeliest of four laws": fitted["likeliest"] == "stable",
         "Gaussian likeliest of four laws": fitted["likeliest"] == "gaussian",
         "no entry as large as the stable fit expects (P < 0.025)": fitted["beyond_stable"]
-        > -gaussian_out,
+        > -level_out,
+        "tail of infinite variance not excluded (1.96 errors)": fitted["tail_shape"]
+        + 1.96 * fitted["tail_shape_error"].fillna(0)
+        >= 0.5,
         f"gain in [{low:g}, {high:g}]": fitted["gain"].between(low, high),
         f"gain by fan-in in [{low:g}, {high:g}]": fitted["gain_fan_in"].between(low, high),
     }
+    for column in ("alpha_balanced", "alpha_balanced_shuffled"):
+        if column in fitted and fitted[column].notna().any():
+            statements[f"{column} < 1.95"] = fitted[column].dropna() < 1.95
     return pd.DataFrame(
         [
-            {"statement": statement, **_share(holds, fitted["network"], level, seed)}
+            {
+                "statement": statement,
+                **_share(holds, fitted["network"].loc[holds.index], level, seed),
+            }
             for statement, holds in statements.items()
         ]
     )

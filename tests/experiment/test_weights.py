@@ -76,6 +76,7 @@ def test_a_stable_matrix_gives_back_its_law(fitted, layer, alpha):
     # the largest entry of a right fit leaves a number expected beyond it that is exponential
     assert found.beyond_stable < 8
     assert found.hill == pytest.approx(found.hill_stable, abs=5 * found.hill_error)
+    assert found.tail_shape + 3 * found.tail_shape_error > 1 / alpha > 0.5
 
 
 def test_a_gaussian_matrix_is_not_taken_for_heavy_tailed(fitted):
@@ -103,6 +104,16 @@ def test_heavy_tails_of_another_law_are_not_called_stable(fitted, layer, likelie
     assert found.hill - found.hill_stable > 2 * found.hill_error
 
 
+def test_the_least_index_is_no_gaussian():
+    """α at the lower end of its range is at a boundary too, the other one."""
+    rng = np.random.default_rng(0)
+    entries = rng.standard_normal((40, 50)) ** 9
+    found = weights.fit_weights({"w": torch.from_numpy(entries)}, progress=False).iloc[0]
+    assert (found.alpha, found.at_boundary) == (0.5, True)
+    assert found.stable_over_gaussian > 1000
+    assert found.ks_stable < found.ks_gaussian
+
+
 def test_gains_follow_their_definitions(fitted):
     for _, found in fitted.iterrows():
         for name, size in (("gain", math.sqrt(ROWS * COLUMNS)), ("gain_fan_in", COLUMNS),
@@ -127,6 +138,34 @@ def test_rows_of_different_scale_show_as_such():
     assert found.alpha < 1.7
     assert found.excess_kurtosis > 5
     assert abs(found.excess_kurtosis_of_rows) < 5 * math.sqrt(24 / found.n)
+
+
+def test_balancing_tells_rows_of_different_scale_from_heavy_tails():
+    rng = np.random.default_rng(1)
+    scales = np.exp(0.7 * rng.normal(size=(64, 1, 1))), np.exp(0.7 * rng.normal(size=(1, 32, 1)))
+    product = scales[0] * scales[1] * rng.standard_normal((64, 32, 9))
+    source = {
+        "product": torch.from_numpy(product.reshape(64, 32, 3, 3)),
+        "heavy": torch.from_numpy(stable_entries(1.5, (64, 32, 3, 3), seed=4)),
+        "narrow": torch.from_numpy(stable_entries(1.5, (200, 50, 1, 1))),
+    }
+    table = weights.fit_weights(source, balanced=True, progress=False).set_index("layer")
+    assert table.alpha["product"] < 1.5
+    assert table.alpha_balanced["product"] > 1.98 > 1.8 > table.alpha_balanced_shuffled["product"]
+    # in heavy-tailed entries there is nothing to balance: order does not matter
+    heavy = table.loc["heavy"]
+    assert heavy.alpha_balanced == pytest.approx(heavy.alpha_balanced_shuffled, abs=0.06)
+    assert heavy.alpha_balanced < 1.8
+    assert np.isnan(table.alpha_balanced["narrow"])
+    found = weights.shares(table.reset_index()).set_index("statement")
+    assert found.loc["alpha_balanced < 1.95", ["count", "n"]].tolist() == [1, 2]
+    assert found.loc["alpha_balanced_shuffled < 1.95", ["count", "n"]].tolist() == [2, 2]
+
+
+def test_balancing_keeps_pruned_rows():
+    matrix = np.vstack([np.zeros(6), np.arange(6.0)])
+    assert np.isfinite(_tails.balance(matrix, 2)).all()
+    assert np.array_equal(_tails.balance(matrix, 2)[0], np.zeros(6))
 
 
 @given(st.floats(1e-3, 1e3), st.integers(0, 10**6))
@@ -220,6 +259,20 @@ def test_tail_exponents_of_power_laws():
         )
         x = np.sort(np.random.default_rng(4).pareto(exponent, 100_000) + 1)
         assert _tails.hill(x, 1000) == pytest.approx(exponent, abs=5 * exponent / math.sqrt(1000))
+
+
+def test_pareto_shape_of_known_tails():
+    """Within 5 standard errors, and independent of where 0 is."""
+    rng = np.random.default_rng(6)
+    for shape, y in (
+        (1 / 1.5, rng.pareto(1.5, 20_000)),
+        (0.0, rng.exponential(size=20_000)),
+        (-0.25, 1 - rng.random(20_000) ** 0.25),
+    ):
+        assert _tails.pareto_shape(y) == pytest.approx(
+            shape, abs=5 * (1 + shape) / math.sqrt(20_000)
+        )
+        assert _tails.pareto_shape(300 * y) == pytest.approx(_tails.pareto_shape(y), abs=1e-4)
 
 
 def test_a_stable_law_shows_its_exponent_only_far_out():
