@@ -9,12 +9,13 @@ curve alike everywhere, large where they do one here and the other there.
 Which one when: ``propagate`` for the curves of a few networks at one (α, D_w), ``sweep`` for the
 phase plane, as shards that ``store`` keeps.
 
-Two conventions matter for the first layers and for the chaotic phase. The paper's circle has radius
-1 in all, so a neuron's mean square starts at 1/N and needs about log N/log χ layers to leave the
-linear regime; ``radius = √N`` starts it at 1. And it lies in the plane of two neurons ("axes"),
-which for α < 2 differs from a random plane, since heavy-tailed weights are not isotropic. A step
+Three conventions matter. The paper's circle has radius 1 in all, so a neuron's mean square starts
+at 1/N and needs about log N/log χ layers to leave the linear regime; ``radius = √N`` starts it at
+1. And it lies in the plane of two neurons ("axes"): with a large radius φ would saturate those two
+and fold the circle before any weight did, so that asks for a random plane. Third, a step
 2π/``n_angles`` that chaos stretches beyond the curve's own size measures distances of unrelated
-points: CV then depends on the number of angles.
+points, which vary little: far in the chaotic phase CV rises with the number of angles, and its
+being small there is a statement about a finite step.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from mflib.experiment import _checks, _shards, draws
 from mflib.experiment.nonlinearities import Nonlinearity, nonlinearity
 from mflib.experiment.store import Store
 from mflib.experiment.training import resolve_device
-from mflib.theory import _arrays
 
 __all__ = ["Curves", "circle", "propagate", "sweep", "variation"]
 
@@ -148,7 +148,7 @@ def propagate(
     settings = _Settings.checked(
         activation, width, depth, n_angles, n_networks, seed, layers, radius, plane
     )
-    alpha = _stability(alpha)
+    alpha = _checks.stability("alpha", alpha)
     where = resolve_device(device)
     networks = []
     for network in range(settings.n_networks):
@@ -200,7 +200,7 @@ def sweep(
     settings = _Settings.checked(
         activation, width, depth, n_angles, n_networks, seed, layers, radius, plane
     )
-    alphas = _distinct("alpha", [_stability(a) for a in _listed("alpha", alpha)])
+    alphas = _distinct("alpha", [_checks.stability("alpha", a) for a in _listed("alpha", alpha)])
     gains = _distinct("gain", [_checks.number("gain", g, float) for g in _listed("gain", gain)])
     for g in gains:
         _checks.require(g > 0, "gain", g, "above 0")
@@ -359,12 +359,6 @@ def _log_median(h: Tensor) -> Tensor:
 
 
 # --- checks ---------------------------------------------------------------------------------------
-
-
-def _stability(alpha: float) -> float:
-    value = float(_arrays.number("alpha", alpha, 0.5, 2.0))
-    _checks.require(value > 0.5, "alpha", value, "above 0.5")
-    return value
 
 
 def _listed(name: str, values: Any) -> Sequence[Any]:

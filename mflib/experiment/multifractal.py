@@ -58,7 +58,8 @@ __all__ = [
 MATRICES = ("WD", "DW")
 SIDES = ("right", "left")
 DIAGONALS = ("fixed-point", "propagated")
-_POOL = 100_000  # sites over which F(u) is averaged: its error 0.002 moves no D_q visibly
+_POOL = 100_000  # sites over which F(u) is averaged, to about 0.002, …
+_LEVELS = 400  # … by as many of their quantiles: no D_q depends on F so closely
 _ROUNDING = 1e-14  # residual, relative to |M|, from which a second look at a vector pays
 _NEAR_ONE = 1e-2  # |q − 1| below which 1/(1 − q) would magnify the rounding of log IPR
 
@@ -468,10 +469,11 @@ def sample_dimensions(
     """
     nonlinearity(activation)
     a, d_w = _arrays.broadcast(
-        alpha=np.atleast_1d(_arrays.number("alpha", alpha, 0.5, 2.0)),
+        alpha=np.atleast_1d(_arrays.number("alpha", alpha, -np.inf)),
         D_w=np.atleast_1d(_arrays.number("D_w", D_w, 0.0)),
     )
-    _checks.require(bool((a > 0.5).all()), "alpha", a.tolist(), "above 0.5")
+    for value in a.flat:
+        _checks.stability("alpha", float(value))
     _checks.require(bool((d_w > 0).all()), "D_w", d_w.tolist(), "above 0")
     sizes = _sizes(widths)
     n_networks = _checks.count("n_networks", n_networks, 1)
@@ -569,7 +571,7 @@ def cavity_dimensions(
     Raises ValueError for values out of range. Source: Wardak, Gong 2022 (the paper's ref. 22) for
     the sums and F (the paper, eqs. 7, 8); the laws of the entries are argued, and tested here.
     """
-    a = _stability(alpha)
+    a = _checks.stability("alpha", alpha)
     _checks.require(_checks.number("D_w", D_w, float) > 0, "D_w", D_w, "above 0")
     sizes = _sizes(widths)
     orders, sides = _orders(q), _names("sides", sides, SIDES)
@@ -579,15 +581,16 @@ def cavity_dimensions(
 
     def sites(n: int) -> tuple[np.ndarray, ...]:
         """Draw log χ², log S and log S′, which span more than the floats do once multiplied."""
-        h = stable.sample(a, n, scale=math.exp((log_q - math.log(2)) / a), rng=rng)
+        h = math.exp((log_q - math.log(2)) / a) * stable.sample(a, n, rng=rng)
         with np.errstate(divide="ignore"):
             log_chi2 = 2 * np.log(activations.get(activation).d1(h)) + 2 / a * math.log(D_w)
         return log_chi2, np.log(_one_sided(a, n, rng)), np.log(_one_sided(a, n, rng))
 
     log_x = np.sum(sites(_POOL), axis=0)
-    middle = np.quantile(0.5 * log_x[np.isfinite(log_x)], np.linspace(0, 1, 400))
-    log_u = np.r_[middle[0] - np.arange(5, 0, -1), middle, middle[-1] + np.arange(1, 6)]
-    share = np.array([special.expit(2 * x - log_x).mean() for x in log_u])
+    alive = np.isfinite(log_x)
+    middle = 0.5 * np.quantile(log_x[alive], (np.arange(_LEVELS) + 0.5) / _LEVELS)
+    log_u = np.r_[middle[0] - np.arange(8, 0, -1), middle, middle[-1] + np.arange(1, 9)]
+    share = 1 - alive.mean() * special.expit(2 * (middle - log_u[:, None])).mean(1)
     rows = []
     for n in sizes:
         found: dict[str, list[np.ndarray]] = {side: [] for side in sides}
@@ -666,12 +669,6 @@ def _propagated_layer(law: _Law, generator: torch.Generator) -> dict[str, np.nda
         y = phi(h)
     slope = law.slope(h)
     return {"WD": law.weights(generator).numpy() * slope, "DW": slope[:, None] * w.numpy()}
-
-
-def _stability(alpha: float) -> float:
-    value = float(_arrays.number("alpha", alpha, 0.5, 2.0))
-    _checks.require(value > 0.5, "alpha", value, "above 0.5")
-    return value
 
 
 def _sizes(widths: int | Sequence[int]) -> list[int]:

@@ -441,6 +441,17 @@ def test_the_cavity_picture_gives_both_kinds_of_eigenvectors(alpha):
     assert (apart > 3 * gap["left"] + 0.03).all()
 
 
+def test_without_a_length_the_cavity_picture_is_a_random_direction():
+    """At α = 2 and q* = 0 all sites are alike: |v_i|² ~ Exp(1) on both sides."""
+    table = cavity_dimensions(
+        alpha=2.0, D_w=0.5, widths=50, q=[0.5, 2.0], sides=SIDES, n_vectors=3000, seed=0
+    )
+    v = rng(1).standard_normal((10_000, 50)) + 1j * rng(2).standard_normal((10_000, 50))
+    expected = fractal_dimension(v, [0.5, 2.0]).mean(0)
+    for _, rows in table.groupby("side"):
+        assert (np.abs(rows["dimension"] - expected) < 4 * rows["error"]).all()
+
+
 def test_the_cavity_picture_becomes_exact_in_width():
     """At α = 2, where networks scatter little, real eigenvectors remain: a share √(2/πN) of all.
 
@@ -500,12 +511,12 @@ GOOD = {"alpha": 1.5, "D_w": 1.0, "widths": 8, "n_networks": 1, "seed": 0}
         (lambda: layer_jacobian(nn.Linear(2, 2), torch.ones(2), 1), "type Linear"),
         (lambda: observe_dimensions(network(), torch.ones(9), layer=4), "square layer"),
         (lambda: observe_dimensions(network(), torch.ones(9), layer=2, sides="left"), "list"),
-        (lambda: sample_dimensions(**{**GOOD, "alpha": 2.1}), "alpha = 2.1 is out of range"),
-        (lambda: sample_dimensions(**{**GOOD, "alpha": 0.5}), "above 0.5"),
+        (lambda: sample_dimensions(**{**GOOD, "alpha": 2.1}), "alpha=2.1 must be in (0.5, 2]"),
+        (lambda: sample_dimensions(**{**GOOD, "alpha": 0.5}), "alpha=0.5 must be in (0.5, 2]"),
         (lambda: sample_dimensions(**{**GOOD, "D_w": 0.0}), "above 0"),
         (lambda: sample_dimensions(**{**GOOD, "widths": 1}), "widths=1 must be at least 2"),
         (lambda: sample_dimensions(**{**GOOD, "n_networks": 0}), "n_networks=0"),
-        (lambda: cavity_dimensions(alpha=0.4, D_w=1.0, widths=9, seed=0), "out of range"),
+        (lambda: cavity_dimensions(alpha=0.4, D_w=1.0, widths=9, seed=0), "stability index"),
         (lambda: cavity_dimensions(alpha=1.4, D_w=1.0, widths=[], seed=0), "at least one"),
         (lambda: cavity_dimensions(alpha=1.4, D_w=-1.0, widths=9, seed=0), "above 0"),
         (lambda: cavity_dimensions("relu", alpha=1.4, D_w=1.0, widths=9, seed=0), "not exist"),
