@@ -18,20 +18,22 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import interpolate, special
 
-from mflib.theory import activations, stable
-from mflib.theory._arrays import Array
+from mflib.theory import _stable, activations, stable
+from mflib.theory._arrays import Array, Rows
 from mflib.theory._quadrature import legendre
 from mflib.theory.activations import Activation
 
 Complex = NDArray[np.complex128]
+Rule = tuple[Array, Array]
 
 STEP = 0.05  # of the tables in log t: splines of degree 7 then err by 1e-13
 LOW = 56.0  # log t = −LOW/α: what the first pole leaves out is exp(−LOW/2) of it
@@ -400,6 +402,7 @@ def sides(
 
 GRID_STEP = 0.1
 DEPTH = 30.0  # the grid in log u begins at e^-30 of the largest slope
+_DEEPEST = 1e20  # of −log u: where φ′ falls exponentially, h is then of that size
 _ORDER = 10  # points of the interpolation between grid values of log u
 _CHOOSE = special.binom(_ORDER - 1, np.arange(_ORDER)) * (-1.0) ** np.arange(_ORDER)
 
@@ -431,7 +434,7 @@ class Slopes:
 
     def weights(self, log_q: Array) -> tuple[Array, Array]:
         """Return probabilities (n, M) of the nodes of ``value``, and those of slope 0 (n,)."""
-        scale = np.exp(np.maximum((log_q - np.log(2)) / self.alpha, -500.0))[:, None]
+        scale = self.scale(log_q)[:, None]
         cores, parts, rest = [], [], np.zeros(log_q.size)
         for side, keep in zip(self.sides, self.kept, strict=True):
             cores.append(side.count * (0.5 - stable.sf(side.low / scale, self.alpha)))
@@ -445,7 +448,45 @@ class Slopes:
 
     def law(self, log_q: Array) -> Law:
         """Return the law at each of log_q (n,)."""
-        return Law(self, *self.weights(log_q))
+        return Law(self, log_q)
+
+    def scale(self, log_q: Array) -> Array:
+        """Return the scale of h, (n,); below e^-500 nothing changes any more."""
+        return np.asarray(np.exp(np.maximum((log_q - np.log(2)) / self.alpha, -500.0)))
+
+    def below(self, level: Array, scale: Array) -> Array:
+        """Return P(log|φ′| < s), (n, k), far down; s (k,), scale (n,).
+
+        It is what lies outside, where |φ′| falls outwards, and beside the zeros of φ′.
+        """
+        out = np.zeros((scale.size, level.size))
+        for side, fall in zip(self.sides, _falls(self.act), strict=True):
+            h = np.exp(fall(np.log(-np.maximum(level, -LOWEST))))
+            x = np.minimum(h / scale[:, None], 1e200 if self.alpha < 2 else 1e100)
+            tail = _stable.law(self.alpha).at(x.ravel(), _stable.TAIL)[0]
+            out += side.count * tail.reshape(x.shape)
+        for place, curve in _bends(self.act):
+            density = stable.pdf(place / scale, self.alpha) / scale
+            out += 2 * density[:, None] * np.exp(level) / curve
+        return out
+
+    @cached_property
+    def _kernel_rule(self) -> tuple[Array, Array, Array]:
+        """Return x, and weights with −dG/dx and dM/dx, for averages of what varies slowly."""
+        breaks = np.arange(-75 / self.alpha, 44.0, 4.0)
+        x = (breaks[:, None] + 4 * _NODES).ravel()
+        weight = np.tile(4 * _WEIGHTS, breaks.size)
+        _, _, density, level, turn = self.kernels(x)
+        return x, weight * density, weight * (self.alpha / 2 * level - turn)
+
+    def deep(self, v: Array, scale: Array) -> tuple[Array, Array]:
+        """Return F and y^α at v = log u below the grid, (n, k), for v (k,) and scale (n,).
+
+        Both are averages of P(log|φ′| < v + x/2) over x = log t with the kernels' slopes.
+        """
+        x, share, level = self._kernel_rule
+        below = self.below((v[:, None] + x / 2).ravel(), scale).reshape(-1, v.size, x.size)
+        return below @ share, self.kernels.limit - below @ level
 
 
 class Law:
@@ -454,8 +495,12 @@ class Law:
     log r = v + log(y^α)/α; all fields (n, grid).
     """
 
-    def __init__(self, slopes: Slopes, weights: Array, rest: Array) -> None:
+    deepest = _DEEPEST
+
+    def __init__(self, slopes: Slopes, log_q: Array) -> None:
         self.slopes, self.alpha, self.v = slopes, slopes.alpha, slopes.v
+        self.scale = slopes.scale(log_q)
+        weights, rest = slopes.weights(log_q)
         # (5, n, grid): the matrices are shared by all q
         averages = np.matmul(weights, np.swapaxes(slopes.table, 1, 2))
         averages[0] += rest[:, None]
@@ -464,7 +509,6 @@ class Law:
         )
         self.log_density += np.log(2)
         self.log_r = self.v + self.log_level / self.alpha
-        self.atom = rest
         self._tail(weights)
 
     def _tail(self, weights: Array) -> None:
@@ -513,13 +557,151 @@ class Law:
         level, turn = self.read(self.log_level, v), self.read(self.log_turn, v)
         per_v = self.read(self.log_density, v)
         density[inside] = (np.exp(per_v + level - turn) * self.alpha / 2)[0]
-        share[above], density[above] = self._beyond(log_r[above])
-        share[below], density[below] = self.atom[0], 0.0
+        rest, density[above] = self._beyond(log_r[above])
+        share[above] = 1 - rest
+        if below.any():
+            share[below], density[below] = self._before(log_r[below])
         return share, density
 
-    def _beyond(self, log_r: Array) -> tuple[Array, Array]:
+    def _solved(self, log_r: Array) -> Array:
+        """Return v at log r (k,) below the grid, where y hardly changes; first law."""
+        v = log_r
+        for _ in range(8):
+            v = log_r - np.log(self.slopes.deep(v, self.scale[:1])[1][0]) / self.alpha
+        return v
+
+    def _before(self, log_r: Array) -> tuple[Array, Array]:
+        """Return F and dF/d log r below the grid, the latter by a polynomial's slope."""
+        at = np.maximum(log_r, -_DEEPEST)
+        ends = np.concatenate([[0.0], _NODES[:5], [0.5], _NODES[5:], [1.0]])
+        near = at[:, None] + 4 * (ends - 0.5)
+        v = self._solved(near.ravel())
+        share = self.slopes.deep(v, self.scale[:1])[0][0].reshape(near.shape)
+        slope = share @ _differentiation(ends)[6] / 4
+        return share[:, 6], slope
+
+    def only(self, row: int) -> Law:
+        """Return one of the laws."""
+        other = copy(self)
+        for name in ("scale", "log_share", "log_density", "log_level", "log_r"):
+            setattr(other, name, getattr(self, name)[row : row + 1])
+        return other
+
+    def rule(self, log_one: Array, log_low: Array, log_high: Array) -> Rule:
+        """Return a rule over log r in [log_low, log_high] with a break at log_one, each (n,).
+
+        All of gain 1. What lies below the grid is left out: see ``before``.
+        """
+        start, one, end = (self.log_u(at[:, None])[:, 0] for at in (log_low, log_one, log_high))
+        one = np.clip(one, start, end)
+        nodes, weights = [], []
+        for left, right in ((start, one), (one, end)):
+            count = max(1, int(np.ceil(np.max(right - left) / 1.25)))
+            v, weight = _panels(left, right, count)
+            nodes.append(v)
+            weights.append(weight)
+        v, weight = np.concatenate(nodes, axis=1), np.concatenate(weights, axis=1)
+        log_r = v + self.read(self.log_level, v) / self.alpha
+        mass = weight * np.exp(self.read(self.log_density, v))
+        if self.alpha < 2:
+            more_r, more_mass = self._tail_rule(log_high)
+            log_r, mass = np.concatenate([log_r, more_r], 1), np.concatenate([mass, more_mass], 1)
+        return log_r, mass
+
+    def _tail_rule(self, log_high: Array) -> Rule:
+        (a, b), (c, d) = ([x[:, None] for x in pair] for pair in (self.growth, self.decay))
+        top = self.v[-1]
+        with np.errstate(over="ignore"):
+            last = (np.exp(self.alpha * log_high) - b[:, 0]) / a[:, 0]
+        last = np.clip(last, top, 745 / self.alpha)
+        count = max(1, int(np.ceil(np.max(last - top) * self.alpha / 3)))
+        v, weight = _panels(np.full_like(last, top), last, count)
+        density = np.exp(-self.alpha * v) * (self.alpha * (c * v + d) - c)
+        return np.log(a * v + b) / self.alpha, weight * density
+
+    def log_u_anywhere(self, log_r: Array) -> Array:
+        """Return v at log r (n,) at or above the grid; ∞ beyond the last eigenvalue."""
+        v = self.log_u(log_r[:, None])[:, 0]
+        far = log_r > self.log_r[:, -1]
         if self.alpha == 2:
-            return np.ones_like(log_r), np.zeros_like(log_r)
+            return np.where(far, np.inf, v)
+        a, b = self.growth
+        with np.errstate(over="ignore"):
+            return np.where(far, (np.exp(self.alpha * np.where(far, log_r, 0)) - b) / a, v)
+
+    def quantile(self, share: float, side: int) -> Array:
+        """Return log r (n,) of gain 1 at which F (side −1) or 1 − F (side +1) is ``share``.
+
+        −∞ or the end of floats where no eigenvalue is that rare.
+        """
+        v = np.empty(self.log_r.shape[0])
+        for row in range(v.size):
+            if side < 0:
+                v[row] = np.interp(np.log(share), self.log_share[row], self.v, left=-np.inf)
+            else:
+                v[row] = np.interp(-np.log(share), -self.log_rest[row], self.v, right=np.inf)
+        field = self.log_share if side < 0 else self.log_rest
+        fine = np.isfinite(v)
+        at = np.where(fine, v, self.v[0])[:, None]
+        for _ in range(3):
+            value = self.read(field, at)
+            slope = -side * np.exp(self.read(self.log_density, at) - value)
+            at = np.clip(at + np.clip((np.log(share) - value) / slope, -0.2, 0.2), *self.v[[0, -1]])
+        log_r = np.where(
+            fine, (at + self.read(self.log_level, at) / self.alpha)[:, 0], side * np.inf
+        )
+        if side < 0 and not fine.all():
+            log_r[~fine] = self._deep_quantiles(share, np.flatnonzero(~fine))
+        return log_r
+
+    def _deep_quantiles(self, share: float, rows: Rows) -> Array:
+        """Return log r at which F is ``share``, below the grid; −∞ for an atom at 0."""
+        at = np.linspace(np.log(-self.v[0]), np.log(_DEEPEST), 45)
+        log_share = np.log(self.slopes.deep(-np.exp(at), self.scale[rows])[0])
+        out = np.full(rows.size, -np.inf)
+        for k, row in enumerate(rows):
+            if log_share[k, -1] >= np.log(share):
+                continue
+            scale = self.scale[[row]]
+            below = int(np.argmax(log_share[k] < np.log(share)))
+            pair, values = at[[below - 1, below]], log_share[k, [below - 1, below]] - np.log(share)
+            # nearly a power law: secant steps in both logarithms
+            for _ in range(4):
+                place = pair[1] - values[1] * (pair[1] - pair[0]) / (values[1] - values[0])
+                found = self.slopes.deep(-np.exp(np.array([place])), scale)
+                value = float(np.log(found[0][0, 0] / share))
+                pair, values = np.array([pair[1], place]), np.array([values[1], value])
+                if abs(value) < 1e-10:
+                    break
+            out[k] = -np.exp(place) + np.log(found[1][0, 0]) / self.alpha
+        return out
+
+    def before(self, log_low: float) -> tuple[Array, Array, float, float]:
+        """Return a rule over log r from ``log_low`` ≥ −∞ up to the grid, gain 1; one law.
+
+        Returns log r and masses (k,), then F at the lower end and p of its law |log r|^{−p} there.
+        """
+        top = float(-self.v[0])
+        last = min(_DEEPEST, max(2 * top, -2 * log_low))
+        breaks = top * 2.0 ** np.arange(np.ceil(np.log2(last / top)) + 1)
+        if np.isfinite(log_low):
+            lowest = -float(self._solved(np.array([log_low]))[0])
+            breaks = np.append(breaks[breaks < lowest], lowest)
+        width = np.diff(np.log(breaks))[:, None]
+        # derivatives of F within a panel, and its ends, from polynomials in log(−v)
+        ends = np.concatenate([[0.0], _NODES, [1.0]])
+        v = -breaks[:-1, None] * np.exp(width * ends)
+        share, level = (a[0].reshape(v.shape) for a in self.slopes.deep(v.ravel(), self.scale[:1]))
+        slope = share @ _differentiation(ends).T
+        mass = -slope[:, 1:-1] * _WEIGHTS
+        log_r = v + np.log(level) / self.alpha
+        power = -float(slope[-1, -1] / width[-1, 0] / max(share[-1, -1], 1e-300))
+        return log_r[:, 1:-1].ravel(), mass.ravel(), float(share[-1, -1]), power
+
+    def _beyond(self, log_r: Array) -> tuple[Array, Array]:
+        """Return 1 − F and dF/d log r above the grid; first law."""
+        if self.alpha == 2:
+            return np.zeros_like(log_r), np.zeros_like(log_r)
         (a, b), (c, d) = ([float(x[0]) for x in pair] for pair in (self.growth, self.decay))
         with np.errstate(over="ignore"):
             power = np.exp(self.alpha * log_r)
@@ -527,7 +709,60 @@ class Law:
         fall = np.exp(-self.alpha * v)
         rest = fall * (c * v + d)
         per_v = self.alpha * rest - c * fall
-        return 1 - rest, per_v * self.alpha * power / a
+        return rest, per_v * self.alpha * power / a
+
+
+@lru_cache(maxsize=4)
+def _differentiate(ends: tuple[float, ...]) -> Array:
+    x = np.array(ends)
+    gaps = x[:, None] - x + np.eye(x.size)
+    weight = 1 / gaps.prod(axis=1)
+    matrix = weight / weight[:, None] / gaps * (1 - np.eye(x.size))
+    return np.asarray(matrix - np.diag(matrix.sum(axis=1)))
+
+
+def _differentiation(ends: Array) -> Array:
+    """Return the matrix of the interpolating polynomial's derivative at its own points."""
+    return _differentiate(tuple(ends))
+
+
+def _panels(left: Array, right: Array, count: int) -> Rule:
+    """Return nodes and weights (n, k) of ``count`` equal panels over each [left, right] (n,)."""
+    width = ((right - left) / count)[:, None, None]
+    nodes = left[:, None, None] + width * (np.arange(count)[:, None] + _NODES)
+    weights = np.broadcast_to(width * _WEIGHTS, nodes.shape)
+    return nodes.reshape(left.size, -1), weights.reshape(left.size, -1)
+
+
+LOWEST = 1e22  # of −log|φ′| in the tables of where it falls
+
+
+@lru_cache(maxsize=32)
+def _falls(act: Activation) -> tuple[interpolate.BSpline, ...]:
+    """Return for each side log h, beyond which log|φ′| stays below s, as a spline in log(−s)."""
+    peak = max(float(log_slope(act, np.array(NEAREST))), 0.0)
+    at = np.linspace(np.log(max(6.0 - peak, 1.0)), np.log(LOWEST), 1500)
+    level = -np.exp(at)
+    splines = []
+    for side in _slope_sides(act):
+        above = np.flatnonzero(side.value > level[0])
+        low = np.full(level.shape, np.log(side.h[above[-1]] if above.size else side.low))
+        high = np.full(level.shape, np.log(1e150))
+        for _ in range(70):
+            middle = (low + high) / 2
+            higher = log_slope(act, side.sign * np.exp(middle)) > level
+            low, high = np.where(higher, middle, low), np.where(higher, high, middle)
+        # a jump of φ′ to 0, and the end of floats, are corners that a cubic would overshoot
+        splines.append(interpolate.make_interp_spline(at, (low + high) / 2, k=3))
+    return tuple(splines)
+
+
+@lru_cache(maxsize=32)
+def _bends(act: Activation) -> tuple[tuple[float, float], ...]:
+    """Return where φ′ changes sign, and |φ″| there."""
+    places = zeros(act.d1)
+    places = places[np.abs(act.d2(places)) > 0]
+    return tuple((float(x), float(abs(act.d2(x)))) for x in places)
 
 
 @lru_cache(maxsize=32)

@@ -13,16 +13,17 @@ is computed. The eigenvalues of W·D, D = diag φ′(h), follow from the cavity 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import interpolate
+from scipy import interpolate, special
 
 from mflib.theory import _cavity, activations, mean_field, stable
 from mflib.theory._arrays import Array, broadcast, chunks, number
-from mflib.theory._cavity import Side
+from mflib.theory._cavity import Law, Side
 from mflib.theory.activations import Activation
 
 Text = NDArray[np.str_]
@@ -417,3 +418,409 @@ def _at_moduli(
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             density.flat[rows] = per_log * np.exp(-2 * (log_r + gain)) / (2 * np.pi)
     return share, density
+
+
+# --- averages over eigenvalues --------------------------------------------------------------------
+
+Measure = Callable[[Array, Array], Array]
+
+
+def _log_power(log_r: Array, L: Array) -> Array:
+    return np.asarray(np.sign(log_r) * np.abs(log_r) ** L)
+
+
+def _shifted_power(log_r: Array, L: Array) -> Array:
+    return np.asarray((np.exp(log_r) - 2) ** L)
+
+
+def _balance(log_r: Array, L: Array) -> Array:
+    return np.tanh(L * log_r / 2)
+
+
+MEASURES: dict[str, Measure] = {
+    "log-power": _log_power,
+    "shifted-power": _shifted_power,
+    "balance": _balance,
+}
+
+
+def jacobian_average(
+    activation: str | Activation,
+    alpha: ArrayLike,
+    D_w: ArrayLike,
+    f: str | Callable[[Array], Array],
+    *,
+    L: ArrayLike = 1,
+    cutoff: tuple[float, float] = (0.0, np.inf),
+    rarest: float = 0.0,
+    D_b: ArrayLike = 0.0,
+    log_q: ArrayLike | None = None,
+) -> Array:
+    """Return J_f = ⟨f(|λ|)⟩ over the eigenvalues of W·D at the fixed point (eq. 10).
+
+    ``f`` is a function of r ≥ 0 (vectorised, finite at 0, smooth but for r = 1), or
+
+    - "log-power": f₁ = sgn(log r)|log r|^L. The share of tiny moduli falls so slowly, like
+      (log 1/r)^{−α} for tanh, that J = −∞ where L ≥ α: with a cutoff it says more of the cutoff.
+    - "shifted-power": f₂ = (r − 2)^L, increasing for odd L only. J is finite, and at large L
+      ruled by moduli that no sample holds.
+    - "balance": (r^L − 1)/(r^L + 1), bounded, increasing, odd in log r. See below.
+
+    ``cutoff`` leaves moduli out of the integral below its first and above its second entry;
+    ``rarest`` = 1/n leaves out both tails of that probability: what n eigenvalues do not show.
+
+    Which one when: f₁ and f₂ to compare with the paper, "balance" to conclude. λ^L is what L
+    layers do to a direction of eigenvalue λ (§D). f₁ and f₂ reward and punish that without bound,
+    so their averages are settled by eigenvalues that are nearly 0 or that do not occur. r^L/(1 +
+    r^L) is instead the part of a unit-to-unit mixture of signal r^L and noise 1 that is signal,
+    and the balance is twice that less 1: lost directions count −1, however lost, and kept ones
+    at most +1. It needs no cutoff, changes by at most p when a share p of the eigenvalues does,
+    and r → 1/r turns its sign, so that 0 is the mark between contraction and expansion. It keeps
+    the classical edge: at α = 2, where the spectral radius leaves 1 only in the second order of
+    D_w − 1, it is largest at D_w = 1 for every L from 1 to 14, beyond which it turns into what it
+    tends to, the share above modulus 1 less the share below.
+
+    alpha in (0.5, 2], D_w > 0, L > 0, log_q broadcast together. Relative error at most 1e-6, of
+    the larger of J's positive and negative part. Raises ValueError for values out of range.
+
+    >>> float(np.round(jacobian_average("linear", 2.0, 1.0, "log-power", log_q=0.0), 9))
+    -0.5
+    """
+    act = activations.get(activation)
+    low, high = _cutoff(cutoff)
+    least = float(number("rarest", rarest, 0.0, 0.5))
+    powers = number("L", L, np.finfo(np.float64).tiny)
+    measure = _measure(f)
+    alphas, log_gain, lengths, powers = _points(act, alpha, D_w, D_b, log_q, L=powers)
+    out = np.empty(alphas.shape)
+    for value in np.unique(alphas):
+        rows = np.flatnonzero(alphas.ravel() == value)
+        for row in (rows[part] for part in chunks(rows.size, 4000)):
+            out.flat[row] = _averages(
+                _cavity.slopes(act, float(value)).law(lengths.ravel()[row]),
+                log_gain.ravel()[row],
+                [(measure, powers.ravel()[row])],
+                (low, high),
+                least,
+            )[0]
+    return out
+
+
+def _cutoff(cutoff: tuple[float, float]) -> tuple[float, float]:
+    try:
+        low, high = (float(at) for at in cutoff)
+        good = 0 <= low < high
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise ValueError(
+            f"cutoff = {cutoff!r} must be a pair of moduli, 0 <= inner < outer: (0, inf) cuts "
+            "nothing off."
+        )
+    return low, high
+
+
+def _measure(f: str | Callable[[Array], Array]) -> Measure:
+    if callable(f):
+        function = f
+
+        def of_modulus(log_r: Array, _: Array) -> Array:
+            with np.errstate(over="ignore"):
+                return np.asarray(function(np.exp(log_r)), dtype=np.float64)
+
+        at_zero = of_modulus(np.array([-np.inf]), np.ones(1))
+        if at_zero.shape != (1,) or not np.isfinite(at_zero).all():
+            raise ValueError(
+                "f must map arrays of moduli to arrays of the same shape and be finite at 0: cap "
+                "it there, or take 'log-power'."
+            )
+        return of_modulus
+    if f not in MEASURES:
+        raise ValueError(
+            f"Unknown average {f!r}: give a function of r, or one of {list(MEASURES)}."
+        )
+    return MEASURES[f]
+
+
+def _averages(
+    law: Law,
+    log_gain: Array,
+    measures: list[tuple[Measure, Array]],
+    cutoff: tuple[float, float],
+    rarest: float,
+) -> Array:
+    """Return the average of each measure for each law, (measures, n)."""
+    with np.errstate(divide="ignore"):
+        low, high = (np.log(at) - log_gain for at in cutoff)
+    if rarest:
+        low = np.maximum(low, law.quantile(rarest, -1))
+        high = np.minimum(high, law.quantile(rarest, 1))
+    log_r, mass = law.rule(-log_gain, low, high)
+    log_r += log_gain[:, None]
+    out = np.empty((len(measures), log_gain.size))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for k, (measure, powers) in enumerate(measures):
+            values = measure(log_r, powers[:, None])
+            # f may overflow where nothing is left
+            out[k] = np.sum(np.where(mass > 0, mass * values, 0.0), axis=1)
+    for row in np.flatnonzero(low < law.log_r[:, 0]):
+        one = law.only(int(row))
+        for k, (measure, powers) in enumerate(measures):
+            out[k, row] += _deep(one, float(log_gain[row]), float(low[row]), measure, powers[row])
+    return out
+
+
+def _deep(law: Law, log_gain: float, low: float, measure: Measure, power: float) -> float:
+    """Return what moduli below the grid, 1e-13 of the largest slope, add to an average."""
+    if measure is not _log_power:
+        share = np.exp(law.log_share[0, 0])
+        if np.isfinite(low):
+            share -= float(law.before(low)[2])
+        return float(share * measure(np.array([-np.inf]), np.array([power]))[0])
+    log_r, mass, share, fall = law.before(low)
+    total = float(mass @ measure(log_r + log_gain, np.array(power)))
+    # a slope that falls like a power of h leaves nothing here
+    if np.isfinite(low) or share < 1e-60:
+        return total
+    # F ~ |log r|^{-fall} from here to 0
+    if fall <= power + 1e-6:
+        return -np.inf
+    last = -float(measure(np.array(-law.deepest), np.array(power)))
+    return total - last * share * fall / (fall - power)
+
+
+# --- the phase diagram ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Hold one family of Jacobian averages over the phase plane.
+
+    ``L`` (k,); ``average`` (k, alphas, gains); ``level`` (k, alphas), what it is compared with;
+    ``interval`` (k, alphas, 2): from the ordered line to the gain at which it falls back to the
+    level, found to 1e-6 between the grid's points; NaN where it does not rise from the line, ∞
+    where it stays above to the end of the grid.
+    """
+
+    L: Array
+    average: Array
+    level: Array
+    interval: Array
+
+
+@dataclass(frozen=True)
+class PhaseDiagram:
+    """Hold the phase diagram over ``alpha`` (n,) and ``gain`` = D_w^{1/α} (m,).
+
+    ``log_q`` (n, m). ``ordered`` (n,) is the gain at which q* = 0.01 (the paper's text),
+    ``ordered_y`` (n,) that at which y(|z| = 1) = 0.01 y(0) (its public code); NaN outside
+    [gain[0], gain[-1]].
+    ``log_power`` (f₁), ``shifted_power`` (f₂) and ``balance`` are compared with their own values on
+    the line ``ordered``; see also ``edge_balance``.
+    """
+
+    alpha: Array
+    gain: Array
+    log_q: Array
+    ordered: Array
+    ordered_y: Array
+    log_power: Averages
+    shifted_power: Averages
+    balance: Averages
+
+    @property
+    def reach(self) -> NDArray[np.int64]:
+        """Return the largest L up to which every f₁ average is above its level, (n, m); 0 if none.
+
+        The paper's colours. Its "ratio above 1" means this: both averages are negative.
+        """
+        above = self.log_power.average > self.log_power.level[:, :, None]
+        return np.asarray(np.cumprod(above, axis=0).sum(axis=0))
+
+
+ORDERED_Q = 0.01
+ORDERED_Y = 0.01
+_BESIDE = 1e-5
+
+
+def phase_diagram(
+    activation: str | Activation = "tanh",
+    alpha: ArrayLike | None = None,
+    gain: ArrayLike | None = None,
+    D_b: float = 0.0,
+    *,
+    cutoff: tuple[float, float] = (0.0, np.inf),
+    rarest: float = 0.01,
+    log_power: Sequence[float] = (1, 2, 3, 4, 5, 6),
+    shifted_power: Sequence[float] = tuple(range(1, 102, 10)),
+    balance: Sequence[float] = (1, 2, 4, 8, 16),
+) -> PhaseDiagram:
+    """Return fixed points, ordered lines and Jacobian averages over the phase plane (fig. 2b).
+
+    alpha (n,) in (0.5, 2], default 1, 1.05 … 2; gain (m,) > 0 ascending, default 0.05, 0.1 … 3;
+    ``cutoff`` and ``rarest`` as in ``jacobian_average``; the last three name the L of each family.
+
+    The default ``rarest`` is what makes the picture like the printed one, with colours up to 6 and
+    eleven nested lines: the middle 98 % of the eigenvalues. Without it (0), f₁ at L ≥ α is −∞
+    everywhere for tanh and α < 2, and f₂'s lines at large L are those of moduli never seen. The
+    balance does not take part in the cut.
+
+    Raises ValueError for values out of range.
+
+    >>> diagram = phase_diagram(alpha=[1.5], gain=[0.5, 1.0, 1.5])
+    >>> diagram.reach.tolist()
+    [[0, 6, 1]]
+    """
+    act = activations.get(activation)
+    alphas = np.ravel(_alphas(np.linspace(1, 2, 21) if alpha is None else alpha))
+    gains = np.ravel(
+        number("gain", np.arange(1, 61) / 20 if gain is None else gain, np.finfo(np.float64).tiny)
+    )
+    if gains.size < 2 or np.any(np.diff(gains) <= 0):
+        raise ValueError("gain must hold at least two values in ascending order.")
+    bias = float(number("D_b", D_b, 0.0, ORDERED_Q))
+    cut = _Cut(_cutoff(cutoff), float(number("rarest", rarest, 0.0, 0.5)))
+    families = (
+        (_log_power, _depths("log_power", log_power), cut),
+        (_shifted_power, _depths("shifted_power", shifted_power), cut),
+        (_balance, _depths("balance", balance), _Cut((0.0, np.inf), 0.0)),
+    )
+    columns = [_Column(act, float(value), gains, bias) for value in alphas]
+    return PhaseDiagram(
+        alphas,
+        gains,
+        np.array([column.log_q for column in columns]),
+        np.array([column.ordered for column in columns]),
+        np.array([column.ordered_y() for column in columns]),
+        *(_family(columns, *family) for family in families),
+    )
+
+
+def _depths(name: str, depths: Sequence[float]) -> Array:
+    return np.ravel(number(name, depths, np.finfo(np.float64).tiny))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    cutoff: tuple[float, float]
+    rarest: float
+
+
+class _Column:
+    """Compute the phase diagram at one α."""
+
+    def __init__(self, act: Activation, alpha: float, gains: Array, D_b: float) -> None:
+        self.act, self.alpha, self.gains, self.D_b = act, alpha, gains, D_b
+        self.log_q = self.lengths(gains)
+        mean = np.exp(_log_mean(act, alpha, np.log([ORDERED_Q])))[0]
+        gain = float(((ORDERED_Q - D_b) / mean) ** (1 / alpha))
+        self.ordered = gain if gains[0] <= gain <= gains[-1] else np.nan
+
+    def lengths(self, gain: Array) -> Array:
+        point = fixed_point(self.act, self.alpha, gain**self.alpha, self.D_b)
+        if np.isnan(point.log_q).any():
+            raise ValueError(f"Some of these networks have {point.reason[point.reason != ''][0]}.")
+        return np.asarray(point.log_q)
+
+    def law(self, gain: Array) -> Law:
+        return _cavity.slopes(self.act, self.alpha).law(self.lengths(gain))
+
+    def averages(self, gain: Array, measures: list[tuple[Measure, Array]], cut: _Cut) -> Array:
+        """Return the averages (measures, n) at gains (n,), of few laws at a time."""
+        out = np.empty((len(measures), gain.size))
+        for part in chunks(gain.size, 4000):
+            own = [(measure, powers[part]) for measure, powers in measures]
+            log_gain = np.log(gain[part])
+            out[:, part] = _averages(self.law(gain[part]), log_gain, own, cut.cutoff, cut.rarest)
+        return out
+
+    def order_parameter(self, gain: Array) -> Array:
+        """Return y(|z| = 1)/y(0), (n,)."""
+        log_gain = np.log(gain)
+        return np.asarray(np.exp(-log_gain - self.law(gain).log_u_anywhere(-log_gain)))
+
+    def ordered_y(self) -> float:
+        """Return the gain at which y(|z| = 1) first rises through 0.01 y(0)."""
+        level = ORDERED_Y * _cavity.slopes(self.act, self.alpha).kernels.limit ** (1 / self.alpha)
+        above = self.order_parameter(self.gains) > level
+        rises = np.flatnonzero(~above[:-1] & above[1:])
+        if not rises.size:
+            return np.nan
+        first = int(rises[0])
+
+        def gap(gain: Array) -> Array:
+            return np.asarray(self.order_parameter(gain) - level)
+
+        low, high = self.gains[[first]], self.gains[[first + 1]]
+        return float(_falsi(gap, low, high)[0])
+
+
+def _family(columns: list[_Column], measure: Measure, L: Array, cut: _Cut) -> Averages:
+    """Return one family's averages at every α."""
+    parts = [_column_family(column, measure, L, cut) for column in columns]
+    average, level, interval = (np.stack(part, axis=1) for part in zip(*parts, strict=True))
+    return Averages(L, average, level, interval)
+
+
+def _column_family(
+    column: _Column, measure: Measure, L: Array, cut: _Cut
+) -> tuple[Array, Array, Array]:
+    """Return averages (k, m), levels (k,) and intervals (k, 2) at one α."""
+    known = np.isfinite(column.ordered)
+    start = column.ordered if known else column.gains[-1]
+    # one law serves every L
+    gain = np.concatenate([column.gains, start * np.array([1, 1 + _BESIDE])])
+    values = column.averages(gain, [(measure, np.full(gain.size, power)) for power in L], cut)
+    average = values[:, :-2]
+    level = values[:, -2] if known else np.full(L.size, np.nan)
+    after = np.flatnonzero(column.gains > start * (1 + _BESIDE))
+    places = np.concatenate([start * np.array([1 + _BESIDE]), column.gains[after]])
+    path = np.concatenate([values[:, -1:], average[:, after]], axis=1)
+    with np.errstate(invalid="ignore"):
+        above = path - level[:, None] > 1e-9 * np.abs(level[:, None])
+    interval = np.full((L.size, 2), np.nan)
+    rises = above[:, 0]
+    falls = np.where(above.all(axis=1), -1, np.argmin(above, axis=1))
+    interval[rises, 0] = start
+    interval[rises & (falls < 0), 1] = np.inf
+    k = np.flatnonzero(rises & (falls > 0))
+    if k.size:
+        at = falls[k]
+
+        def gap(gain: Array) -> Array:
+            values = column.averages(gain, [(measure, L[k])], cut)[0]
+            # averages of high powers vary by decades between two points
+            return np.asarray(np.arcsinh((values - level[k]) / np.abs(level[k])))
+
+        interval[k, 1] = _falsi(gap, places[at - 1], places[at])
+    return average, level, interval
+
+
+def _falsi(gap: Callable[[Array], Array], low: Array, high: Array) -> Array:
+    """Return roots of smooth functions in [low, high], all at once: eight Illinois steps.
+
+    From brackets of 0.05 that leaves some 1e-8; laws are dear, so the steps are counted.
+    """
+    below, above = gap(low), gap(high)
+    for _ in range(8):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            new = high - above * (high - low) / (above - below)
+        new = np.where(np.isfinite(new), new, high)
+        value = gap(new)
+        crossed = value * above < 0
+        low, below = np.where(crossed, high, low), np.where(crossed, above, below / 2)
+        high, above = new, value
+    return high
+
+
+def edge_balance(L: ArrayLike) -> Array:
+    """Return the balance of the circular law of radius 1: ∫₀¹ 2r (r^L − 1)/(r^L + 1) dr.
+
+    What the classical edge of chaos (α = 2, D_w = 1, odd φ of slope 1, no biases) has; L > 0.
+
+    >>> round(float(edge_balance(2.0)), 6)
+    -0.386294
+    """
+    power = number("L", L, np.finfo(np.float64).tiny)
+    psi = special.digamma
+    return np.asarray(1 - 2 / power * (psi(1 / power + 0.5) - psi(1 / power)))
