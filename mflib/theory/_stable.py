@@ -45,14 +45,14 @@ _LOG_2_ROOT_PI = np.log(4 * np.pi) / 2
 _AXIS_STEP, _RAY_STEP = 0.0625, 0.09
 
 
-def _axis_rule() -> tuple[Array, Array]:
+def axis_rule() -> tuple[Array, Array]:
     # the tail's integrand begins as s^(alpha-1): down to s = 1e-33 for alpha = 1/2
     k = np.arange(-63, 57) * _AXIS_STEP
     y = np.pi / 2 * np.sinh(k)
     return special.expit(2 * y), _AXIS_STEP * np.pi / 4 * np.cosh(k) / np.cosh(y) ** 2
 
 
-def _ray_rule(alpha: float) -> tuple[Array, Array]:
+def ray_rule(alpha: float) -> tuple[Array, Array]:
     # s = exp(u - e^-u) reaches where s^alpha is 45, or six widths of a Gaussian at x = FAR
     last = 4.2 / alpha if alpha <= 1 else 5.0
     u = np.arange(-3.7, last, _RAY_STEP)
@@ -60,7 +60,7 @@ def _ray_rule(alpha: float) -> tuple[Array, Array]:
     return s, _RAY_STEP * s * (1 + np.exp(-u))
 
 
-def _corner(x: Array, alpha: float) -> Array:
+def corner(x: Array, alpha: float) -> Array:
     """Return s₀: the saddle's height, below the first turn of the sine and where all is decayed."""
     cos, sin = -np.cos(np.pi * (2 - alpha) / 2), np.sin(np.pi * (2 - alpha) / 2)
     turn = np.inf if sin == 0 else (1.5 / sin) ** (1 / alpha)
@@ -88,16 +88,16 @@ def integrals(x: Array, alpha: float) -> Array:
     """Return f, P(X > x) and the derivatives of f, (ROWS, n), at x in [0, ``FAR``]."""
     rest = np.pi * (2 - alpha) / 2
     turn = complex(-np.cos(rest), np.sin(rest))
-    corner = _corner(x, alpha)[:, None]
+    height = corner(x, alpha)[:, None]
     x = x[:, None]
     out = np.empty((ROWS, x.shape[0]))
 
     # the axis, t = is: the sine is kept by itself, as it may be as small as 2 - alpha
-    y, weight = _axis_rule()
-    s = corner * y
+    y, weight = axis_rule()
+    s = height * y
     log_s = np.log(s)
     power = np.exp(alpha * log_s)
-    size = np.exp(-x * s - turn.real * power) * (weight * corner)
+    size = np.exp(-x * s - turn.real * power) * (weight * height)
     sine = size * np.sin(turn.imag * power)
     out[DENSITY] = sine.sum(1)
     out[TAIL] = (sine / s).sum(1)
@@ -108,9 +108,9 @@ def integrals(x: Array, alpha: float) -> Array:
 
     # the ray, t = i s0 + s e^{i angle}; the decay's length is that of exp(-x s) or exp(-s^alpha)
     direction = np.exp(1j * np.pi / 4 * min(1.0, 2 / alpha - 1))
-    s, weight = _ray_rule(alpha)
+    s, weight = ray_rule(alpha)
     reach = direction / (1 / 1.5 + x)
-    t = 1j * corner + reach * s
+    t = 1j * height + reach * s
     log_t = np.log(t)
     power_t = np.exp(alpha * log_t)
     value = np.exp(1j * x * t - power_t) * (reach * weight)
@@ -137,7 +137,17 @@ def _interpolation() -> tuple[Array, Array, Array]:
     return np.cos(angle), to_series, powers
 
 
-_POINTS, _TO_SERIES, _TO_POWERS = _interpolation()
+POINTS, _TO_SERIES, _TO_POWERS = _interpolation()
+
+
+def to_powers(values: Array) -> Array:
+    """Return the power series on [−1, 1] of values at ``POINTS``, both (..., points, panels)."""
+    return np.ascontiguousarray(_TO_POWERS @ (_TO_SERIES @ values))
+
+
+def curvature_length(alpha: float) -> float:
+    """Return (−f/f″)^{1/2} √2 at x = 0, the length on which the density first turns over."""
+    return float(np.sqrt(2) * np.exp((special.gammaln(1 / alpha) - special.gammaln(3 / alpha)) / 2))
 
 
 class Law:
@@ -149,7 +159,7 @@ class Law:
 
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha
-        width2 = 2 * float(np.exp(special.gammaln(1 / alpha) - special.gammaln(3 / alpha)))
+        width2 = curvature_length(alpha) ** 2
         # below alpha = 1 the series at 0 diverges, slowly near 1 and fast near 1/2
         inner2 = width2
         width2 *= np.exp(-8 * max(0.0, 1 / alpha - 1.1))
@@ -167,13 +177,13 @@ class Law:
     @cached_property
     def _table(self) -> Array:
         """Return the power series of the even functions, (ROWS, degree + 1, panels)."""
-        v = np.arange(self.panels)[:, None] + (1 + _POINTS) / 2
+        v = np.arange(self.panels)[:, None] + (1 + POINTS) / 2
         x = np.sqrt(self._b2 * np.expm1(v / self._per_log))
         values = integrals(x.ravel(), self.alpha).reshape(ROWS, *x.shape)
         values[_ODD] /= x
         inner = slice(self._inner)
         values[TAIL, inner] = (0.5 - values[TAIL, inner]) / x[inner]
-        return np.ascontiguousarray(_TO_POWERS @ (_TO_SERIES @ np.swapaxes(values, 1, 2)))
+        return to_powers(np.swapaxes(values, 1, 2))
 
     @cached_property
     def _series(self) -> Array:

@@ -72,7 +72,7 @@ def likelihood(x: Array, theta: Array, free: int = 3) -> Point:
     return Point(theta, value, gradient[kept], hessian[kept, kept])
 
 
-def _uphill(point: Point) -> Array:
+def uphill(point: Point) -> Array:
     """Return Newton's step, turned uphill along directions in which the surface is not concave."""
     scale = np.sqrt(np.maximum(np.abs(np.diag(point.hessian)), 1e-300))
     eigenvalues, vectors = np.linalg.eigh(-point.hessian / np.outer(scale, scale))
@@ -95,7 +95,7 @@ def maximise(x: Array, theta: Array, free: int = 3) -> Point:
     point = likelihood(x, theta, free)
     for _ in range(_MOST_STEPS):
         step = np.zeros(3)
-        step[3 - free :] = _uphill(point)
+        step[3 - free :] = uphill(point)
         decrement = float(step[3 - free :] @ point.gradient)
         held_low = free == 3 and theta[0] <= LOWEST and step[0] < 0
         if held_low:
@@ -179,11 +179,12 @@ def profile_interval(x: Array, top: Point, level: float) -> tuple[float, float]:
     def ratio(gap: float) -> float:
         theta = last[0].copy()
         theta[0] = HIGHEST - gap
-        point = likelihood(x, theta, 2)
-        # (σ, μ) hardly move with alpha: one step, with its quadratic share of the rise
-        step = _uphill(point)
-        last[0] = theta + np.concatenate([[0.0], step])
-        return 2 * (top.value - point.value) - float(step @ point.gradient)
+        # to the top: where (σ, μ) move far with alpha a single step may end anywhere, and the
+        # ratio would depend on where the one before it ended
+        with np.errstate(over="ignore", invalid="ignore"):  # such steps are halved
+            point = maximise(x, theta, 2)
+        last[0] = point.theta
+        return 2 * (top.value - point.value)
 
     def below(log_gap: float) -> float:
         return ratio(float(np.exp(log_gap))) - ordinary
