@@ -170,7 +170,10 @@ def extrapolate(widths: ArrayLike, values: ArrayLike, errors: ArrayLike) -> Limi
 
     If IPR_q = A N^{(1−q) D}, then log_N IPR_q/(1 − q) = D + ln A/((1−q) ln N) exactly: the
     correction is of order 1/ln N, far slower than any power, and corrections to A of order 1/N
-    add only a/(N ln N). ``widths``: (n,), at least two different ones; ``values`` and their
+    add only a/(N ln N). Where D itself drifts with ln N, as ``cavity_dimensions`` says of one kind
+    of eigenvectors, this is the limit of the line and no more; then compare at each N.
+
+    ``widths``: (n,), at least two different ones; ``values`` and their
     standard errors ``errors`` > 0: (n, *shape), each shape's entry fitted on its own. The errors
     of the result are those that ``errors`` imply. Raises ValueError for other shapes or values.
 
@@ -447,7 +450,7 @@ def sample_dimensions(
     diagonal: str = "fixed-point",
     layer: int = 5,
     store: Store | None = None,
-    progress: bool = False,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Measure D_q of all eigenvectors of random heavy-tailed layers, W_ij ~ S_α((D_w/2N)^{1/α}).
 
@@ -672,7 +675,7 @@ def _propagated_layer(law: _Law, generator: torch.Generator) -> dict[str, np.nda
 
 
 def _sizes(widths: int | Sequence[int]) -> list[int]:
-    found = list(widths) if isinstance(widths, Sequence) else [widths]
+    found = np.atleast_1d(np.asarray(widths)).tolist()
     _checks.require(len(found) > 0, "widths", widths, "a width, or a list of at least one")
     return [_checks.count("widths", n, 2) for n in found]
 
