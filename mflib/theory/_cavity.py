@@ -232,7 +232,7 @@ NEAREST, FARTHEST = 1e-45, 1e25
 FLOOR = -130.0  # slopes below exp(-130) count as 0 on the grid
 LUMP = 1e-11  # change of log|φ′| that the core, taken as one point, may hide
 _TURN = 1.5  # change of the logarithm over one panel; G's strip in it is π/2
-_NODES, _WEIGHTS = legendre(10)
+_NODES, _WEIGHTS = legendre(8)
 
 
 def _tanh_slope(h: Array) -> Array:
@@ -400,10 +400,11 @@ def sides(
 
 # --- the law of the moduli ------------------------------------------------------------------------
 
-GRID_STEP = 0.1
+_ROWS = ("scale", "log_share", "log_rest", "log_density", "log_level", "log_turn", "log_r")
+GRID_STEP = 0.125
 DEPTH = 30.0  # the grid in log u begins at e^-30 of the largest slope
 _DEEPEST = 1e20  # of −log u: where φ′ falls exponentially, h is then of that size
-_ORDER = 10  # points of the interpolation between grid values of log u
+_ORDER = 12  # points of the interpolation between grid values of log u
 _CHOOSE = special.binom(_ORDER - 1, np.arange(_ORDER)) * (-1.0) ** np.arange(_ORDER)
 
 
@@ -473,9 +474,10 @@ class Slopes:
     @cached_property
     def _kernel_rule(self) -> tuple[Array, Array, Array]:
         """Return x, and weights with −dG/dx and dM/dx, for averages of what varies slowly."""
-        breaks = np.arange(-75 / self.alpha, 44.0, 4.0)
-        x = (breaks[:, None] + 4 * _NODES).ravel()
-        weight = np.tile(4 * _WEIGHTS, breaks.size)
+        width = 5.0
+        breaks = np.arange(-75 / self.alpha, 44.0, width)
+        x = (breaks[:, None] + width * _NODES).ravel()
+        weight = np.tile(width * _WEIGHTS, breaks.size)
         _, _, density, level, turn = self.kernels(x)
         return x, weight * density, weight * (self.alpha / 2 * level - turn)
 
@@ -573,18 +575,21 @@ class Law:
     def _before(self, log_r: Array) -> tuple[Array, Array]:
         """Return F and dF/d log r below the grid, the latter by a polynomial's slope."""
         at = np.maximum(log_r, -_DEEPEST)
-        ends = np.concatenate([[0.0], _NODES[:5], [0.5], _NODES[5:], [1.0]])
+        ends = np.concatenate([[0.0], _NODES[:4], [0.5], _NODES[4:], [1.0]])
         near = at[:, None] + 4 * (ends - 0.5)
         v = self._solved(near.ravel())
         share = self.slopes.deep(v, self.scale[:1])[0][0].reshape(near.shape)
-        slope = share @ _differentiation(ends)[6] / 4
-        return share[:, 6], slope
+        slope = share @ _differentiation(ends)[5] / 4
+        return share[:, 5], slope
 
-    def only(self, row: int) -> Law:
-        """Return one of the laws."""
+    def take(self, rows: Rows) -> Law:
+        """Return some of the laws."""
         other = copy(self)
-        for name in ("scale", "log_share", "log_density", "log_level", "log_r"):
-            setattr(other, name, getattr(self, name)[row : row + 1])
+        for name in _ROWS:
+            setattr(other, name, getattr(self, name)[rows])
+        other.growth, other.decay = (
+            (pair[0][rows], pair[1][rows]) for pair in (self.growth, self.decay)
+        )
         return other
 
     def rule(self, log_one: Array, log_low: Array, log_high: Array) -> Rule:
@@ -675,6 +680,10 @@ class Law:
                     break
             out[k] = -np.exp(place) + np.log(found[1][0, 0]) / self.alpha
         return out
+
+    def share_at(self, log_r: float) -> float:
+        """Return F at log r below the grid; one law."""
+        return float(self.slopes.deep(self._solved(np.array([log_r])), self.scale)[0][0, 0])
 
     def before(self, log_low: float) -> tuple[Array, Array, float, float]:
         """Return a rule over log r from ``log_low`` ≥ −∞ up to the grid, gain 1; one law.

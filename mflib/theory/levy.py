@@ -15,7 +15,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -487,8 +487,7 @@ def jacobian_average(
     -0.5
     """
     act = activations.get(activation)
-    low, high = _cutoff(cutoff)
-    least = float(number("rarest", rarest, 0.0, 0.5))
+    cut = _Cut(_cutoff(cutoff), float(number("rarest", rarest, 0.0, 0.5)))
     powers = number("L", L, np.finfo(np.float64).tiny)
     measure = _measure(f)
     alphas, log_gain, lengths, powers = _points(act, alpha, D_w, D_b, log_q, L=powers)
@@ -500,8 +499,7 @@ def jacobian_average(
                 _cavity.slopes(act, float(value)).law(lengths.ravel()[row]),
                 log_gain.ravel()[row],
                 [(measure, powers.ravel()[row])],
-                (low, high),
-                least,
+                cut,
             )[0]
     return out
 
@@ -542,19 +540,26 @@ def _measure(f: str | Callable[[Array], Array]) -> Measure:
     return MEASURES[f]
 
 
-def _averages(
-    law: Law,
-    log_gain: Array,
-    measures: list[tuple[Measure, Array]],
-    cutoff: tuple[float, float],
-    rarest: float,
-) -> Array:
-    """Return the average of each measure for each law, (measures, n)."""
-    with np.errstate(divide="ignore"):
-        low, high = (np.log(at) - log_gain for at in cutoff)
-    if rarest:
-        low = np.maximum(low, law.quantile(rarest, -1))
-        high = np.minimum(high, law.quantile(rarest, 1))
+@dataclass(frozen=True)
+class _Cut:
+    """Hold what an average leaves out."""
+
+    cutoff: tuple[float, float] = (0.0, np.inf)
+    rarest: float = 0.0
+
+    def limits(self, law: Law, log_gain: Array) -> tuple[Array, Array]:
+        """Return the lowest and highest log r of gain 1, (n,)."""
+        with np.errstate(divide="ignore"):
+            low, high = (np.log(at) - log_gain for at in self.cutoff)
+        if self.rarest:
+            low = np.maximum(low, law.quantile(self.rarest, -1))
+            high = np.minimum(high, law.quantile(self.rarest, 1))
+        return low, high
+
+
+def _averages(law: Law, log_gain: Array, measures: list[tuple[Measure, Array]], cut: _Cut) -> Array:
+    """Return the average of each measure, with L (n,), for each law, (measures, n)."""
+    low, high = cut.limits(law, log_gain)
     log_r, mass = law.rule(-log_gain, low, high)
     log_r += log_gain[:, None]
     out = np.empty((len(measures), log_gain.size))
@@ -564,29 +569,41 @@ def _averages(
             # f may overflow where nothing is left
             out[k] = np.sum(np.where(mass > 0, mass * values, 0.0), axis=1)
     for row in np.flatnonzero(low < law.log_r[:, 0]):
-        one = law.only(int(row))
+        deep = _Deep(law.take(np.array([row])), float(log_gain[row]), float(low[row]))
         for k, (measure, powers) in enumerate(measures):
-            out[k, row] += _deep(one, float(log_gain[row]), float(low[row]), measure, powers[row])
+            out[k, row] += deep.average(measure, float(powers[row]))
     return out
 
 
-def _deep(law: Law, log_gain: float, low: float, measure: Measure, power: float) -> float:
-    """Return what moduli below the grid, 1e-13 of the largest slope, add to an average."""
-    if measure is not _log_power:
-        share = np.exp(law.log_share[0, 0])
-        if np.isfinite(low):
-            share -= float(law.before(low)[2])
-        return float(share * measure(np.array([-np.inf]), np.array([power]))[0])
-    log_r, mass, share, fall = law.before(low)
-    total = float(mass @ measure(log_r + log_gain, np.array(power)))
-    # a slope that falls like a power of h leaves nothing here
-    if np.isfinite(low) or share < 1e-60:
-        return total
-    # F ~ |log r|^{-fall} from here to 0
-    if fall <= power + 1e-6:
-        return -np.inf
-    last = -float(measure(np.array(-law.deepest), np.array(power)))
-    return total - last * share * fall / (fall - power)
+class _Deep:
+    """Know what moduli below the grid, 1e-13 of the largest slope, add to averages; one law."""
+
+    def __init__(self, law: Law, log_gain: float, low: float) -> None:
+        self.law, self.log_gain, self.low = law, log_gain, low
+
+    @cached_property
+    def share(self) -> float:
+        below = self.law.share_at(self.low) if np.isfinite(self.low) else 0.0
+        return float(np.exp(self.law.log_share[0, 0]) - below)
+
+    @cached_property
+    def rule(self) -> tuple[Array, Array, float, float]:
+        return self.law.before(self.low)
+
+    def average(self, measure: Measure, power: float) -> float:
+        if measure is not _log_power:
+            # to rounding these moduli are 0
+            return self.share * float(measure(np.array([-np.inf]), np.array([power]))[0])
+        log_r, mass, share, fall = self.rule
+        total = float(mass @ measure(log_r + self.log_gain, np.array(power)))
+        # a slope that falls like a power of h leaves nothing further down
+        if np.isfinite(self.low) or share < 1e-60:
+            return total
+        # F ~ |log r|^{-fall} from here to 0
+        if fall <= power + 1e-6:
+            return -np.inf
+        last = self.law.deepest**power
+        return float(total - last * share * fall / (fall - power))
 
 
 # --- the phase diagram ----------------------------------------------------------------------------
@@ -669,7 +686,7 @@ def phase_diagram(
 
     >>> diagram = phase_diagram(alpha=[1.5], gain=[0.5, 1.0, 1.5])
     >>> diagram.reach.tolist()
-    [[0, 6, 1]]
+    [[0, 5, 1]]
     """
     act = activations.get(activation)
     alphas = np.ravel(_alphas(np.linspace(1, 2, 21) if alpha is None else alpha))
@@ -683,16 +700,22 @@ def phase_diagram(
     families = (
         (_log_power, _depths("log_power", log_power), cut),
         (_shifted_power, _depths("shifted_power", shifted_power), cut),
-        (_balance, _depths("balance", balance), _Cut((0.0, np.inf), 0.0)),
+        (_balance, _depths("balance", balance), _Cut()),
     )
-    columns = [_Column(act, float(value), gains, bias) for value in alphas]
+    columns = [_Column(act, float(value), gains, bias, families) for value in alphas]
+    averages = (
+        Averages(L, *(np.stack(part, axis=1) for part in zip(*parts, strict=True)))
+        for (_, L, _), parts in zip(
+            families, zip(*(column.families() for column in columns), strict=True), strict=True
+        )
+    )
     return PhaseDiagram(
         alphas,
         gains,
         np.array([column.log_q for column in columns]),
         np.array([column.ordered for column in columns]),
         np.array([column.ordered_y() for column in columns]),
-        *(_family(columns, *family) for family in families),
+        *averages,
     )
 
 
@@ -700,21 +723,32 @@ def _depths(name: str, depths: Sequence[float]) -> Array:
     return np.ravel(number(name, depths, np.finfo(np.float64).tiny))
 
 
-@dataclass(frozen=True)
-class _Cut:
-    cutoff: tuple[float, float]
-    rarest: float
+Family = tuple[Measure, Array, _Cut]
 
 
 class _Column:
-    """Compute the phase diagram at one α."""
+    """Compute the phase diagram at one α: each law once for every average over it."""
 
-    def __init__(self, act: Activation, alpha: float, gains: Array, D_b: float) -> None:
-        self.act, self.alpha, self.gains, self.D_b = act, alpha, gains, D_b
-        self.log_q = self.lengths(gains)
+    def __init__(
+        self,
+        act: Activation,
+        alpha: float,
+        gains: Array,
+        D_b: float,
+        measures: tuple[Family, ...],
+    ) -> None:
+        self.act, self.alpha, self.gains, self.D_b, self.measures = act, alpha, gains, D_b, measures
+        self.slopes = _cavity.slopes(act, alpha)
         mean = np.exp(_log_mean(act, alpha, np.log([ORDERED_Q])))[0]
         gain = float(((ORDERED_Q - D_b) / mean) ** (1 / alpha))
         self.ordered = gain if gains[0] <= gain <= gains[-1] else np.nan
+        self.start = gains[-1] if np.isnan(self.ordered) else self.ordered
+        self.path = np.append(gains, self.start * np.array([1, 1 + _BESIDE]))
+        lengths = self.lengths(self.path)
+        self.log_q = lengths[: gains.size]
+        self.parts = [
+            (part, self.slopes.law(lengths[part])) for part in chunks(self.path.size, 4000)
+        ]
 
     def lengths(self, gain: Array) -> Array:
         point = fixed_point(self.act, self.alpha, gain**self.alpha, self.D_b)
@@ -722,78 +756,84 @@ class _Column:
             raise ValueError(f"Some of these networks have {point.reason[point.reason != ''][0]}.")
         return np.asarray(point.log_q)
 
-    def law(self, gain: Array) -> Law:
-        return _cavity.slopes(self.act, self.alpha).law(self.lengths(gain))
-
-    def averages(self, gain: Array, measures: list[tuple[Measure, Array]], cut: _Cut) -> Array:
-        """Return the averages (measures, n) at gains (n,), of few laws at a time."""
-        out = np.empty((len(measures), gain.size))
-        for part in chunks(gain.size, 4000):
-            own = [(measure, powers[part]) for measure, powers in measures]
-            log_gain = np.log(gain[part])
-            out[:, part] = _averages(self.law(gain[part]), log_gain, own, cut.cutoff, cut.rarest)
-        return out
-
-    def order_parameter(self, gain: Array) -> Array:
-        """Return y(|z| = 1)/y(0), (n,)."""
+    def order_parameter(self, law: Law, gain: Array) -> Array:
+        """Return y(|z| = 1), (n,)."""
         log_gain = np.log(gain)
-        return np.asarray(np.exp(-log_gain - self.law(gain).log_u_anywhere(-log_gain)))
+        return np.asarray(np.exp(-log_gain - law.log_u_anywhere(-log_gain)))
 
     def ordered_y(self) -> float:
         """Return the gain at which y(|z| = 1) first rises through 0.01 y(0)."""
-        level = ORDERED_Y * _cavity.slopes(self.act, self.alpha).kernels.limit ** (1 / self.alpha)
-        above = self.order_parameter(self.gains) > level
-        rises = np.flatnonzero(~above[:-1] & above[1:])
-        if not rises.size:
-            return np.nan
-        first = int(rises[0])
+        level = ORDERED_Y * self.slopes.kernels.limit ** (1 / self.alpha)
+        y = [self.order_parameter(law, self.path[part]) for part, law in self.parts]
+        above = np.concatenate(y)[: self.gains.size] > level
+        rises = np.flatnonzero(~above[:-1] & above[1:])[:1]
 
         def gap(gain: Array) -> Array:
-            return np.asarray(self.order_parameter(gain) - level)
+            y = self.order_parameter(self.slopes.law(self.lengths(gain)), gain)
+            return np.asarray(y - level)
 
-        low, high = self.gains[[first]], self.gains[[first + 1]]
-        return float(_falsi(gap, low, high)[0])
+        return (
+            float(_falsi(gap, self.gains[rises], self.gains[rises + 1])[0])
+            if rises.size
+            else np.nan
+        )
 
+    def families(self) -> list[tuple[Array, Array, Array]]:
+        """Return averages (k, m), levels (k,) and intervals (k, 2) of each family."""
+        values = [
+            np.concatenate(
+                [
+                    _averages(
+                        law,
+                        np.log(self.path[part]),
+                        [(f, np.full(self.path[part].size, power)) for power in L],
+                        cut,
+                    )
+                    for part, law in self.parts
+                ],
+                axis=1,
+            )
+            for f, L, cut in self.measures
+        ]
+        levels = [own[:, -2] + (0 if np.isfinite(self.ordered) else np.nan) for own in values]
+        intervals = self.intervals(values, levels)
+        return [
+            (own[:, :-2], level, interval)
+            for own, level, interval in zip(values, levels, intervals, strict=True)
+        ]
 
-def _family(columns: list[_Column], measure: Measure, L: Array, cut: _Cut) -> Averages:
-    """Return one family's averages at every α."""
-    parts = [_column_family(column, measure, L, cut) for column in columns]
-    average, level, interval = (np.stack(part, axis=1) for part in zip(*parts, strict=True))
-    return Averages(L, average, level, interval)
-
-
-def _column_family(
-    column: _Column, measure: Measure, L: Array, cut: _Cut
-) -> tuple[Array, Array, Array]:
-    """Return averages (k, m), levels (k,) and intervals (k, 2) at one α."""
-    known = np.isfinite(column.ordered)
-    start = column.ordered if known else column.gains[-1]
-    # one law serves every L
-    gain = np.concatenate([column.gains, start * np.array([1, 1 + _BESIDE])])
-    values = column.averages(gain, [(measure, np.full(gain.size, power)) for power in L], cut)
-    average = values[:, :-2]
-    level = values[:, -2] if known else np.full(L.size, np.nan)
-    after = np.flatnonzero(column.gains > start * (1 + _BESIDE))
-    places = np.concatenate([start * np.array([1 + _BESIDE]), column.gains[after]])
-    path = np.concatenate([values[:, -1:], average[:, after]], axis=1)
-    with np.errstate(invalid="ignore"):
-        above = path - level[:, None] > 1e-9 * np.abs(level[:, None])
-    interval = np.full((L.size, 2), np.nan)
-    rises = above[:, 0]
-    falls = np.where(above.all(axis=1), -1, np.argmin(above, axis=1))
-    interval[rises, 0] = start
-    interval[rises & (falls < 0), 1] = np.inf
-    k = np.flatnonzero(rises & (falls > 0))
-    if k.size:
-        at = falls[k]
+    def intervals(self, values: list[Array], levels: list[Array]) -> list[Array]:
+        """Return from where to where each average stays above its level, (k, 2) per family."""
+        after = np.append(
+            self.path.size - 1, np.flatnonzero(self.gains > self.start * (1 + _BESIDE))
+        )
+        places = self.path[after]
+        level = np.concatenate(levels)
+        with np.errstate(invalid="ignore"):
+            above = np.concatenate(values)[:, after] - level[:, None] > 1e-9 * np.abs(
+                level[:, None]
+            )
+        falls = np.where(above.all(axis=1), -1, np.argmin(above, axis=1))
+        out = np.full((level.size, 2), np.nan)
+        out[above[:, 0], 0] = self.start
+        out[above[:, 0] & (falls < 0), 1] = np.inf
+        rows = np.flatnonzero(above[:, 0] & (falls > 0))
+        family = np.repeat(np.arange(len(levels)), [own.size for own in levels])[rows]
+        powers = np.concatenate([L for _, L, _ in self.measures])[rows]
 
         def gap(gain: Array) -> Array:
-            values = column.averages(gain, [(measure, L[k])], cut)[0]
+            law, found = self.slopes.law(self.lengths(gain)), np.empty(gain.size)
+            for k, (f, _, cut) in enumerate(self.measures):
+                own = np.flatnonzero(family == k)
+                if own.size:
+                    one = [(f, powers[own])]
+                    found[own] = _averages(law.take(own), np.log(gain[own]), one, cut)[0]
             # averages of high powers vary by decades between two points
-            return np.asarray(np.arcsinh((values - level[k]) / np.abs(level[k])))
+            return np.asarray(np.arcsinh((found - level[rows]) / np.abs(level[rows])))
 
-        interval[k, 1] = _falsi(gap, places[at - 1], places[at])
-    return average, level, interval
+        if rows.size:
+            out[rows, 1] = _falsi(gap, places[falls[rows] - 1], places[falls[rows]])
+        return np.split(out, np.cumsum([own.size for own in levels])[:-1])
 
 
 def _falsi(gap: Callable[[Array], Array], low: Array, high: Array) -> Array:
