@@ -130,8 +130,8 @@ def fit_weights(
     - stable_over_gaussian (also per entry), student_t_over_gaussian,
       generalised_gaussian_over_gaussian: log-likelihood ratios of the best fits; nu and exponent
       of the last two; log_p_likelihood_ratio against the Gaussian by ½χ²₀ + ½χ²₁, the usual law
-      on a boundary (at α = 2 the score in α has no variance and the ratio is smaller than that,
-      0 for nine Gaussian samples in ten: p is too large, never too small);
+      on a boundary (at α = 2 the score in α has no variance, and ratios of Gaussian samples are
+      smaller than that law's, mostly 0: p is too large rather than too small);
       student_t_over_stable_z: Vuong's z; likeliest: the law with the lowest Akaike criterion.
     - ks_*, log_p_ks_*: Kolmogorov-Smirnov distances from the fits and log p by Kolmogorov's limit
       law. Parameters fitted to the same entries make p too large. log_p_ks_ratio = log p of the
@@ -604,7 +604,7 @@ def shares(
     low, high = _checks.interval("gains", gains)
     _checks.require(0 < _checks.number("level", level, float) < 1, "level", level, "in (0, 1)")
     fitted = table[table["alpha"].notna()] if "alpha" in table else table.iloc[:0]
-    fitted = fitted.drop_duplicates("fingerprint")
+    fitted = fitted.drop_duplicates("fingerprint").reset_index(drop=True)
     if fitted.empty:
         raise ValueError("the table holds no fitted matrix: lower minimum, or see its column flag")
     level_out = math.log(0.025)
