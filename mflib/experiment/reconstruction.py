@@ -10,22 +10,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from mflib.experiment import _blocks, _checks, _decoders
 from mflib.experiment.descent import sample_order
 from mflib.experiment.draws import derive_seed
-from mflib.experiment.networks import Network
+from mflib.experiment.networks import ARCHITECTURES, FullyConnected, Network
 
 MODES = ("faithful", "closed-form")
 CONVENTIONS = ("printed", "published")
-NOISE = 2.0**-8
+MEASURES = ("relative", "differential")
+_REACH = 0.9375 / 2**8  # see noise_floor
+_MNIST_STEPS = 938
 _SHIFT = 1e-12  # what the published code adds to every pixel before it normalises
 _ROUNDING = 2.0**-24
 
@@ -167,7 +171,7 @@ def cascade(
     epochs: int = 1,
     steps: int | None = None,
     output: str = "tanh",
-    noise: float = NOISE,
+    noise: float | None = None,
     device: str | torch.device = "auto",
     seed: int = 0,
     progress: bool = True,
@@ -191,6 +195,12 @@ def cascade(
     - ``mode="closed-form"``: the best linear decoder of activations that are known only to
       ±``noise`` each: ridge regression on z^{l−1} with noise² on the diagonal of the covariance,
       clipped to the range that z^{l−1} took. A few thousand images do, and nothing is trained.
+      It aims at z^{l−1} itself: the same loss as the faithful mode's. Before the tanh, an error
+      would count 1/(1 − z²)² times, all of it on saturated units, and a white pixel without end.
+      ``noise`` is what "lost" means: without it, regression reads signals that have shrunk to the
+      rounding of the numbers. It is ``noise_floor(learning_rate, steps)`` unless given, with the
+      steps of one epoch of MNIST in batches of 64 unless ``steps`` says otherwise: what has
+      shrunk below it, the faithful mode would not see either.
 
     ``readout`` makes the network's outputs one more layer, with "linear", "tanh", "softmax" or, as
     the paper's code has it, "tanh-softmax" on top of the logits. ``seed`` fixes the decoders'
@@ -205,8 +215,8 @@ def cascade(
     _checks.count("epochs", epochs, 1)
     if steps is not None:
         _checks.count("steps", steps, 1)
-    for name, value in (("learning_rate", learning_rate), ("noise", noise)):
-        _checks.require(_checks.number(name, value, float) > 0, name, value, "above 0")
+    floor = noise_floor(learning_rate, steps or _MNIST_STEPS) if noise is None else noise
+    _checks.require(_checks.number("noise", floor, float) > 0, "noise", noise, "above 0")
     where, kind = _home(model, device)
     x = _images(images, where, kind, least=2)
     chain = _blocks.chain(
@@ -220,7 +230,7 @@ def cascade(
     chain.run(x[:2], lambda depth, z: probe.__setitem__(depth, z.clone()))
     _finite(probe, chain)
     if mode == "closed-form":
-        weights, biases, ranges = _fit(chain, geometries, x, noise, progress)
+        weights, biases, ranges = _fit(chain, geometries, x, floor, progress)
         bounded = False
     else:
         weights, biases = _train(
@@ -362,6 +372,327 @@ def _fit(
     return weights, biases, ranges
 
 
+def noise_floor(learning_rate: float = 1e-3, steps: int = _MNIST_STEPS) -> float:
+    """Return the noise per activation below which training by Adam reads nothing, τ.
+
+    τ² = κ/(η T): in T steps of at most about η each, Adam builds up the weights that amplify a
+    direction of activations only where its variance over images exceeds about 1/(η T), as early
+    stopping of gradient descent acts as a ridge of 1/(η T). Only the product counts, not the size
+    of the batch. κ is measured once, on tanh networks of width 100 and 300 in and near the ordered
+    phase, by matching the correlation between images and their reconstructions at all depths; it
+    varies by a factor of two, so τ is known to 40 %, and a depth in the ordered phase to ξ_c/3.
+    """
+    for name, value in (("learning_rate", learning_rate), ("steps", steps)):
+        _checks.require(_checks.number(name, value, float) > 0, name, value, "above 0")
+    return math.sqrt(_REACH / (learning_rate * steps))
+
+
+def reconstruct(
+    model: Cascade | Network | nn.Module,
+    image: Tensor,
+    layer: int | Sequence[int] | None = None,
+    channels: int | Sequence[int] | None = None,
+    *,
+    images: Tensor | None = None,
+    **settings: Any,
+) -> Tensor:
+    """Return the picture of an image that a layer still holds, or one for every layer.
+
+    ``image`` (C, H, W), (d,), or several with an axis in front; ``model`` a fitted Cascade, or a
+    network with the ``images`` to fit one on, with ``settings`` as ``cascade`` takes them.
+    ``layer`` and ``channels`` as ``Cascade.reconstruct`` takes them. Returns what that returns,
+    without the axis of images for a single one.
+    """
+    if not isinstance(model, Cascade):
+        if images is None:
+            raise ValueError(
+                "images=None: a network alone says nothing about images; give those to fit its "
+                "decoders on, or a Cascade that has been fitted"
+            )
+        model = cascade(model, images, **settings)
+    x = torch.as_tensor(image)
+    if x.ndim not in (1, 3):
+        return model.reconstruct(x, layer, channels=channels)
+    out = model.reconstruct(x.unsqueeze(0), layer, channels=channels)
+    return out.squeeze(-1 - x.ndim)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """To which depth a network carries information, before any training.
+
+    ``cutoff``: the mean ℓ* over seeds and batches of images, with ``interval`` (low, high) at
+    ``level``. ``curve`` (L,): the mean entropy at layers 1 … L, ``band`` (2, L) the same
+    interval of it. ``table``: one row per seed and batch, with its cutoff; ``curves`` (rows, L).
+    A cutoff of L is a lower bound: nothing saturated within the network.
+    """
+
+    cutoff: float
+    interval: tuple[float, float]
+    curve: np.ndarray
+    band: np.ndarray
+    table: pd.DataFrame
+    curves: np.ndarray
+    level: float
+
+
+def predict(
+    model: Network | nn.Module | Mapping[str, Any] | Callable[[int], Network | nn.Module],
+    images: Tensor,
+    *,
+    measure: str = "relative",
+    convention: str = "printed",
+    threshold: float = 0.005,
+    seeds: Sequence[int] = (0,),
+    n_batches: int = 4,
+    batch: int = 100,
+    level: float = 0.95,
+    **settings: Any,
+) -> Prediction:
+    """Predict the depth to which a network can be trained, the cutoff ℓ*, with its uncertainty.
+
+    ``model``: a network; or how to draw one with a seed, as a function of the seed or as a mapping
+    with what ``networks.FullyConnected.draw`` takes (``architecture`` names another one), a single
+    σ_w². The last ``n_batches`` × ``batch`` images (at most half of all) are kept for evaluation,
+    decoders are fitted on the others with ``settings`` as ``cascade`` takes them, for each of the
+    ``seeds``: a model given as such keeps its weights, and seeds vary its decoders alone.
+
+    ``measure``: "relative" averages D(image‖reconstruction) over a batch; with
+    ``convention="published"`` it takes the median over images of D_l/D_L, so that ``threshold``
+    is relative to the last value. "differential" is steadier, and finds the remains of information
+    in chaotic networks that the relative entropy does not see; its natural threshold is about 0.1.
+    The interval is Student's over the seeds' means, over batches where there is one seed, and
+    stays within 0 … L. Raises ValueError for too few images and for what ``cascade`` refuses.
+    """
+    _checks.require(measure in MEASURES, "measure", measure, f"one of {', '.join(MEASURES)}")
+    _convention(convention)
+    _checks.count("n_batches", n_batches, 1)
+    _checks.count("batch", batch, 2)
+    _checks.require(0 < _checks.number("level", level, float) < 1, "level", level, "in (0, 1)")
+    if not len(seeds):
+        raise ValueError("seeds=() must name at least one seed")
+    x = torch.as_tensor(images)
+    kept = min(n_batches * batch, len(x) // 2) // n_batches
+    if kept < 2:
+        raise ValueError(
+            f"{len(x)} images are too few for {n_batches} batches to evaluate on and as many to "
+            "fit on: give at least 4 per batch, better thousands"
+        )
+    held = n_batches * kept
+    fit, parts = x[:-held], x[-held:].split(kept)
+    rows, curves = [], []
+    for seed, model_ in _drawn(model, seeds, x[0].numel()):
+        fitted = cascade(model_, fit, seed=seed, **settings)
+        if fitted.chain.n_members != 1:
+            raise ValueError(
+                f"an ensemble of {fitted.chain.n_members} networks has as many cutoffs: give one "
+                "network, or how to draw it"
+            )
+        for number, part in enumerate(parts):
+            curve = _curve(part, fitted.reconstruct(part).cpu(), measure, convention)
+            lossless = _curve(part, part.unsqueeze(0), measure, convention)
+            end = cutoff(
+                curve, threshold,
+                lossless=float(lossless[0]) if convention == "printed" else None,
+            )  # fmt: skip
+            rows.append({"seed": seed, "batch": number, "cutoff": end})
+            curves.append(curve)
+    table, every = pd.DataFrame(rows), np.array(curves)
+    units = table["seed"] if len(seeds) > 1 else table["batch"]
+    means = table["cutoff"].groupby(units).mean().to_numpy(dtype=float)
+    by_unit = np.array([every[units == unit].mean(0) for unit in units.unique()])
+    low, high = _student(means, level)
+    depth = every.shape[1]
+    return Prediction(
+        cutoff=float(means.mean()),
+        interval=(max(0.0, float(low)), min(float(depth), float(high))),
+        curve=by_unit.mean(0),
+        band=np.array(_student(by_unit, level)),
+        table=table,
+        curves=every,
+        level=level,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Critical:
+    """Where information reaches deepest: ``value`` of σ_w² with ``interval``.
+
+    ``trace``: one row per σ_w² and seed in the order of the search, with the score that is
+    maximised; ``n_predictions`` counts the values of σ_w².
+    """
+
+    value: float
+    interval: tuple[float, float]
+    n_predictions: int
+    trace: pd.DataFrame
+
+
+def critical_sigma_w2(
+    activation: str,
+    sigma_b2: float,
+    *,
+    width: int,
+    depth: int,
+    images: Tensor,
+    low: float = 0.5,
+    high: float = 5.0,
+    tolerance: float = 0.05,
+    seeds: Sequence[int] = (0,),
+    mode: str = "closed-form",
+    level: float = 0.95,
+    progress: bool = True,
+    **settings: Any,
+) -> Critical:
+    """Find the critical σ_w² of fully connected networks by O(log 1/tolerance) predictions.
+
+    What is maximised is the differential entropy of reconstructions, averaged over layers: the
+    information that survives, summed over depth. At every depth it is greatest near the critical
+    line: below, signals shrink by √χ₁ per layer until they are under the noise floor, above, they
+    become nonlinear functions of the image that no linear decoder undoes. The average over depth
+    rises all the way to the maximum and falls from there, where the value at the last layer alone
+    is the same for all networks that have lost everything before it. The maximum is that of a
+    finite network at a finite noise floor: it lies slightly above the line of infinite width,
+    since signals under a floor are gone at once and scrambled ones fade.
+
+    Golden-section search in ln σ_w² over [``low``, ``high``] until the bracket is narrower than
+    ``tolerance`` (relative); each prediction draws the ``seeds`` as one ensemble, with the same
+    normal numbers at every σ_w², so that the score is a smooth function of it. Then a parabola in
+    ln σ_w² through the best three gives a maximum per seed: their mean is the value, Student's
+    interval of them at ``level`` the interval; with one seed, the bracket.
+    The last 100 images (at most half of all) are reconstructed, decoders fitted on the others;
+    ``settings`` as ``cascade`` takes them.
+    """
+    ends = _checks.interval("(low, high)", (low, high))
+    _checks.require(low > 0, "low", low, "above 0")
+    _checks.require(
+        0 < _checks.number("tolerance", tolerance, float) < 1, "tolerance", tolerance, "in (0, 1)"
+    )
+    if not len(seeds):
+        raise ValueError("seeds=() must name at least one seed")
+    x = torch.as_tensor(images)
+    held = min(100, len(x) // 2)
+    if held < 2:
+        raise ValueError(f"{len(x)} images are too few: give at least 4, better thousands")
+    fit, kept = x[:-held], x[-held:]
+    layers = sorted({max(1, round(depth * k / 10)) for k in range(1, 11)})
+    rows: list[dict[str, float]] = []
+    scores: dict[float, np.ndarray] = {}
+    steps = math.ceil(math.log(tolerance / math.log(ends[1] / ends[0])) / math.log(_GOLDEN))
+
+    def score(log_w2: float) -> float:
+        w2 = math.exp(log_w2)
+        network = FullyConnected.draw(
+            activation, sigma_w2=[w2] * len(seeds), sigma_b2=sigma_b2, width=width, depth=depth,
+            n_in=x[0].numel(), n_out=1, seeds=seeds,
+        )  # fmt: skip
+        fitted = cascade(network, fit, mode=mode, progress=False, **settings)
+        out = fitted.reconstruct(kept, layers).cpu()
+        out = out.view(len(seeds), len(layers), held, -1)
+        found = differential_entropy(out, image_axes=1).mean(1).numpy()
+        scores[log_w2] = found
+        rows.extend(
+            {"sigma_w2": w2, "seed": seed, "score": value}
+            for seed, value in zip(seeds, found, strict=True)
+        )
+        bar.update()
+        return float(found.mean())
+
+    with tqdm(
+        total=steps + 2, desc="critical line", unit="prediction", disable=None if progress else True
+    ) as bar:
+        left, right = _golden(score, math.log(ends[0]), math.log(ends[1]), steps)
+    tops = [_vertex({at: found[k] for at, found in scores.items()}) for k in range(len(seeds))]
+    values = np.exp(tops)
+    if len(seeds) > 1:
+        near, far = (float(end) for end in _student(values, level))
+    else:
+        near, far = math.exp(left), math.exp(right)
+    return Critical(float(values.mean()), (near, far), len(scores), pd.DataFrame(rows))
+
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def _golden(
+    score: Callable[[float], float], left: float, right: float, steps: int
+) -> tuple[float, float]:
+    """Narrow [left, right] around a maximum by so many golden sections."""
+    lower, upper = right - _GOLDEN * (right - left), left + _GOLDEN * (right - left)
+    at_lower, at_upper = score(lower), score(upper)
+    for _ in range(steps):
+        if at_lower > at_upper:
+            right, upper, at_upper = upper, lower, at_lower
+            lower = right - _GOLDEN * (right - left)
+            at_lower = score(lower)
+        else:
+            left, lower, at_lower = lower, upper, at_upper
+            upper = left + _GOLDEN * (right - left)
+            at_upper = score(upper)
+    return left, right
+
+
+def _vertex(points: dict[float, float]) -> float:
+    """Return where the parabola through the best point and its two neighbours is highest."""
+    at = np.array(sorted(points))
+    value = np.array([points[x] for x in at])
+    best = int(np.clip(value.argmax(), 1, len(at) - 2))
+    x, y = at[best - 1 : best + 2], value[best - 1 : best + 2]
+    if y[1] < max(y[0], y[2]):  # the maximum is at an end of what was searched
+        return float(x[y.argmax()])
+    curvature, slope, _ = np.polyfit(x - x[1], y, 2)
+    return float(np.clip(x[1] - slope / (2 * curvature), x[0], x[2])) if curvature else float(x[1])
+
+
+def _student(samples: np.ndarray, level: float) -> tuple[Any, Any]:
+    """Return Student's interval of the mean over the first axis; a single sample has none."""
+    mean = samples.mean(0)
+    if len(samples) < 2:
+        return mean - math.inf, mean + math.inf
+    half = stats.t.ppf((1 + level) / 2, len(samples) - 1) * stats.sem(samples, axis=0)
+    return mean - half, mean + half
+
+
+def _curve(images: Tensor, out: Tensor, measure: str, convention: str) -> np.ndarray:
+    """Return the entropy of one batch's reconstructions (layers, n, …) at each layer."""
+    if measure == "differential":
+        return differential_entropy(out.flatten(2), convention=convention).numpy()
+    each = relative_entropy(images.cpu(), out, convention=convention)
+    if convention == "printed":
+        return each.mean(1).numpy()
+    last = each[-1].clamp_min(torch.finfo(each.dtype).tiny)
+    return (each / last).median(1).values.numpy()
+
+
+def _drawn(
+    model: Any, seeds: Sequence[int], n_in: int
+) -> Iterator[tuple[int, Network | nn.Module]]:
+    """Yield a model per seed."""
+    for seed in seeds:
+        if isinstance(model, Mapping):
+            own = dict(model)
+            kind = own.pop("architecture", "fully-connected")
+            _checks.require(
+                kind in ARCHITECTURES, "architecture", kind, f"one of {', '.join(ARCHITECTURES)}"
+            )
+            own = {"n_out": 10} | ({"n_in": n_in} if kind == "fully-connected" else {}) | own
+            w2 = own.pop("sigma_w2", None)
+            variance = _checks.variance("sigma_w2", w2)
+            try:
+                yield seed, ARCHITECTURES[kind].draw(sigma_w2=[variance], seeds=[seed], **own)
+            except TypeError as error:
+                raise ValueError(f"settings of the network: {error}") from error
+        elif isinstance(model, Network | nn.Module):
+            yield seed, model
+        elif callable(model):
+            yield seed, model(seed)
+        else:
+            raise ValueError(
+                f"a {type(model).__name__} is no network: give one, a mapping of its settings, or "
+                "a function that draws one with a seed"
+            )
+
+
 def relative_entropy(
     images: Tensor, reconstructed: Tensor, *, convention: str = "printed"
 ) -> Tensor:
@@ -406,11 +737,14 @@ def relative_entropy(
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1)
 
 
-def differential_entropy(reconstructed: Tensor, *, convention: str = "printed") -> Tensor:
+def differential_entropy(
+    reconstructed: Tensor, *, convention: str = "printed", image_axes: int | None = None
+) -> Tensor:
     """Return S = ⟨½ ln(2πe σ_i²)⟩_i in nats, σ_i the deviation of pixel i over images.
 
-    ``reconstructed`` (…, n, …image): (layers, n, d), or (layers, n, C, H, W). Two dimensions are
-    one set of n flat images. Returns one number per layer.
+    ``reconstructed`` (…, n, …image): the last ``image_axes`` axes are one image, the one before
+    them counts images, and those in front, layers or networks, stay. Unless given: 1 up to three
+    axes in all, (layers, n, d), and 3 beyond, (layers, n, C, H, W).
 
     - "printed" (eq. 1.4): as they are. - "published", the paper's code: each image is first divided
     by the sum of its pixels, which lowers S by the logarithm of that sum, several nats.
@@ -424,9 +758,11 @@ def differential_entropy(reconstructed: Tensor, *, convention: str = "printed") 
     """
     _convention(convention)
     x = torch.as_tensor(reconstructed).double()
-    if x.ndim < 2:
+    axes = (1 if x.ndim < 4 else 3) if image_axes is None else image_axes
+    _checks.count("image_axes", axes, 1)
+    if x.ndim < 1 + axes:
         raise ValueError(f"reconstructed has shape {tuple(x.shape)}: give (…, n images, pixels)")
-    x = x.flatten(-3) if x.ndim >= 4 else x
+    x = x.flatten(-axes)
     if x.shape[-2] < 2:
         raise ValueError(
             f"{x.shape[-2]} image has no deviation over images: give at least 2, better 100"

@@ -15,6 +15,7 @@ from mflib.experiment import _decoders, data, reconstruction
 from mflib.experiment.descent import sample_order
 from mflib.experiment.draws import derive_seed
 from mflib.experiment.networks import Convolutional, FullyConnected
+from mflib.theory import mean_field
 
 # Adam divides by √v: where a gradient is mostly rounding, so is the direction of its step, and
 # 10 steps of 1e-3 can move a weight by as much in all. Few weights are hit, and none by more.
@@ -272,6 +273,159 @@ def test_cutoff_at_its_ends():
     assert reconstruction.cutoff(np.full(10, 1.0), 0.005, lossless=0.0) == 0
     assert reconstruction.cutoff([-1.0, -math.inf, -math.inf], 0.005) == 2
     assert reconstruction.cutoff([90.0, 99.6, 100.0], 0.005, relative=True) == 2
+
+
+# ---------------------------------------------------------------- regression
+
+
+def test_regression_is_the_optimum_of_noisy_activations():
+    generator = torch.Generator().manual_seed(0)
+    z, below = (torch.randn(2, 5, 400, generator=generator).double() for _ in range(2))
+    below += torch.randn(2, 5, 5, generator=generator).double() @ z
+    flat = _decoders.Geometry((5,), (5,))
+    weight, bias = _decoders.regress(flat, z, below, 0.3)
+
+    def loss(v, a):  # the noise adds 0.3² |v|² to the squared error, in the mean over itself
+        away = below - _decoders.decode(flat, v, a, z)
+        return away.square().sum((1, 2)) / 400 + 0.09 * v.square().sum((1, 2, 3))
+
+    least = loss(weight, bias)
+    for size in (1e-3, 1e-4):
+        moves = [torch.randn(p.shape, generator=generator).double() for p in (weight, bias)]
+        up = loss(weight + size * moves[0], bias + size * moves[1])
+        down = loss(weight - size * moves[0], bias - size * moves[1])
+        assert (up > least).all()
+        torch.testing.assert_close(up, down, rtol=1e-6 * size**0.5, atol=0)  # no first order
+
+
+@pytest.mark.parametrize("wraps", [True, False])
+@pytest.mark.parametrize(("small", "large"), [(8, 8), (4, 8), (4, 7), (3, 9)])
+def test_a_linear_map_of_the_decoders_form_is_found_again(wraps, small, large):
+    geometry = _decoders.Geometry((3, small, small), (2, large, large), wraps)
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(1, 3 * small**2, 300, generator=generator).double()
+    weight = torch.randn(1, 2, 3, geometry.taps, generator=generator).double()
+    bias = torch.randn(1, 2, 1, generator=generator).double()
+    below = _decoders.decode(geometry, weight, bias, z)
+    found, shift = _decoders.regress(geometry, z, below, 1e-6)
+    torch.testing.assert_close(found, weight, rtol=0, atol=1e-9)
+    torch.testing.assert_close(shift, bias, rtol=0, atol=1e-9)
+
+
+def test_closed_form_loses_the_image_where_one_epoch_of_adam_does():
+    # In the ordered phase what is left is what the noise floor lets through, so agreement of the
+    # correlations with the images at all depths tests the floor; 0.03 and 0.3 are its neighbours
+    # by a factor of 3 to either side, and fit worse.
+    everything = data.load("digits", input_range=(0.0, 1.0))
+    x, kept = everything.x_train, everything.x_test[:200]
+    network = FullyConnected.draw(
+        "tanh", sigma_w2=[1.2], sigma_b2=0.05, width=60, depth=24, n_in=64, n_out=10, seeds=[0]
+    )
+
+    def correlation(**how):
+        out = reconstruction.cascade(network, x, progress=False, **how).reconstruct(kept)
+        out, image = (v - v.mean(-2, keepdim=True) for v in (out, kept))
+        norms = out.square().sum((1, 2)) * image.square().sum()
+        return ((out * image).sum((1, 2)) / norms.sqrt()).clamp_min(0.05)
+
+    steps = 500
+    trained = correlation(epochs=40, steps=steps)
+    floor = reconstruction.noise_floor(1e-3, steps)
+    away = {
+        factor: (correlation(mode="closed-form", noise=factor * floor) - trained).abs().mean()
+        for factor in (1 / 3, 1, 3)
+    }
+    assert away[1] < 0.06
+    assert away[1] < 0.6 * min(away[1 / 3], away[3])
+
+
+# ---------------------------------------------------------------- predictions
+
+
+def test_predictions_tell_the_phases_apart():
+    x = data.load("digits", input_range=(0.0, 1.0)).x_train
+    frozen, critical = (
+        reconstruction.predict(
+            {"activation": "tanh", "sigma_w2": w2, "sigma_b2": 0.05, "width": 60, "depth": 30},
+            x, measure="differential", threshold=0.1, seeds=(0, 1, 2), n_batches=2,
+            mode="closed-form", progress=False,
+        )
+        for w2 in (0.5, 1.76)
+    )  # fmt: skip
+    assert frozen.curves.shape == (6, 30)
+    assert frozen.table["cutoff"].tolist() == [
+        reconstruction.cutoff(curve, 0.1) for curve in frozen.curves
+    ]
+    for found in (frozen, critical):
+        low, high = found.interval
+        assert 0 <= low <= found.cutoff <= high <= 30
+        assert (found.band[0] <= found.curve).all()
+        assert (found.curve <= found.band[1]).all()
+    assert frozen.interval[1] < critical.interval[0]
+    assert frozen.curve[-1] < critical.curve[-1] - 5
+
+
+def test_published_convention_of_the_cutoff_is_relative():
+    x = images(200, (64,))
+    found = reconstruction.predict(
+        dense([64] * 6), x, convention="published", threshold=0.05, n_batches=2, progress=False
+    )
+    assert (found.curves[:, -1] == 1).all()
+    assert found.table["batch"].tolist() == [0, 1]
+
+
+def test_golden_search_finds_the_maximum_of_a_smooth_function():
+    seen = {}
+
+    def score(x):
+        seen[x] = -((x - 0.3) ** 2) + 0.02 * (x - 0.3) ** 3
+        return seen[x]
+
+    left, right = reconstruction._golden(score, -1.0, 2.0, 9)
+    assert right - left == pytest.approx(3 * reconstruction._GOLDEN**9)
+    assert left < 0.3 < right
+    assert reconstruction._vertex(seen) == pytest.approx(0.3, abs=1e-4)
+
+
+def test_critical_sigma_w2_is_near_the_line_of_infinite_width():
+    # At this width and depth the maximum scatters by about 0.15 between draws and lies up to 0.2
+    # above the line; both shrink with width. The interval searched reaches from 1 to 4.
+    x = data.load("digits", input_range=(0.0, 1.0)).x_train[:900]
+    found = reconstruction.critical_sigma_w2(
+        "tanh", 0.05, width=80, depth=40, images=x, low=1.0, high=4.0, tolerance=0.1,
+        seeds=(0, 1, 2), progress=False,
+    )  # fmt: skip
+    exact = mean_field.critical_sigma_w2("tanh", 0.05).sigma_w2
+    assert found.n_predictions == found.trace["sigma_w2"].nunique() <= 9
+    assert abs(found.value - exact) < 0.3
+    assert found.interval[0] < found.value < found.interval[1]
+
+
+def test_pictures_of_single_channels_and_of_outputs():
+    network = Convolutional.draw(
+        "tanh", sigma_w2=[1.3], sigma_b2=1e-3, channels=9, depth=3, image_shape=(1, 8, 8),
+        n_out=10, seeds=[0], stride2=1, readout="flatten",
+    )  # fmt: skip
+    x = images(200)
+    fitted = reconstruction.cascade(
+        network, x, mode="closed-form", readout="softmax", progress=False
+    )
+    picture = reconstruction.reconstruct(fitted, x[0], 2, channels=4)
+    assert picture.shape == (1, 8, 8)
+    by_hand = {}
+
+    def keep(depth, z):
+        by_hand[depth] = z.clone()
+
+    fitted.chain.run(x[:1], keep)
+    only = torch.zeros(1, 9, 4, 4)
+    only[0, 4] = by_hand[2].view(9, 4, 4)[4]
+    torch.testing.assert_close(fitted.decode(only, 2)[0], picture)
+    every = reconstruction.reconstruct(fitted, x[0], [0, 1, 4])
+    assert every.shape == (3, 1, 8, 8)
+    assert torch.equal(every[0], x[0])
+    assert by_hand[4].sum().item() == pytest.approx(1, abs=1e-6)
+    assert fitted.decode(torch.eye(10), 4).shape == (10, 1, 8, 8)
 
 
 # ---------------------------------------------------------------- faults
