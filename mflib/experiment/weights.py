@@ -7,7 +7,10 @@ What such fits can and cannot say: a stable law contains the Gaussian as α = 2,
 at least as well; the question is whether it fits better than laws with as many parameters whose
 tails are lighter or bounded by the size of the matrix. Student's t and the generalised Gaussian
 stand beside it for that. Entries are taken as independent draws of one law, as the paper takes
-them. Rows of a trained matrix differ in scale, and that alone makes tails heavy.
+them. Outputs and inputs of a trained matrix differ in scale, and that alone makes tails heavy;
+``balanced`` tells how much of them it makes. Such scales need not mean anything: batch
+normalisation undoes those of outputs, and a rectified network computes the same when a unit's
+incoming weights are multiplied by what its outgoing ones are divided by, while α and D_w change.
 """
 
 from __future__ import annotations

@@ -162,6 +162,19 @@ def test_balancing_tells_rows_of_different_scale_from_heavy_tails():
     assert found.loc["alpha_balanced_shuffled < 1.95", ["count", "n"]].tolist() == [2, 2]
 
 
+def test_the_index_is_no_property_of_the_function():
+    """Scales moved through rectified units leave the outputs, and turn Gaussian weights heavy."""
+    rng = np.random.default_rng(2)
+    first, second = (torch.from_numpy(rng.standard_normal((120, 120))) for _ in range(2))
+    scales = torch.from_numpy(np.exp(rng.normal(size=120)))
+    moved, back = scales[:, None] * first, second / scales
+    x = torch.from_numpy(rng.standard_normal((120, 5)))
+    assert torch.allclose(second @ torch.relu(first @ x), back @ torch.relu(moved @ x), rtol=1e-9)
+    table = weights.fit_weights({"w": first, "v": moved, "u": back}, balanced=True, progress=False)
+    assert table.alpha[0] > 1.97 > 1.7 > table.alpha[1:].max()
+    assert (table.alpha_balanced > 1.97).all()
+
+
 def test_balancing_keeps_pruned_rows():
     matrix = np.vstack([np.zeros(6), np.arange(6.0)])
     assert np.isfinite(_tails.balance(matrix, 2)).all()
