@@ -24,6 +24,8 @@ _DONE = 1e-9  # Newton's decrement: squared distance to the maximum, in standard
 _MOST_STEPS = 200
 # from here on alpha = 2 is nearer than any sample tells
 _NEAREST = 1e-13
+_LARGEST_STEP = 2.0  # in log sigma
+_NARROWEST = -25.0  # log sigma, in quartile distances: only repeated values are so close
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def likelihood(x: Array, theta: Array, free: int = 3) -> Point:
         ratios = np.asarray(values) / f
         slope, bend = ratios[0], ratios[1] - ratios[0] ** 2
         value = float(np.sum(np.log(f))) - x.size * log_sigma
-    u, w = size * slope, size * size * bend
+    u, w = size * slope, size * (size * bend)
     gradient = np.array([0.0, -u.sum() - x.size, -(sign @ slope) / sigma])
     hessian = np.zeros((3, 3))
     hessian[1, 1] = (u + w).sum()
@@ -96,6 +98,7 @@ def maximise(x: Array, theta: Array, free: int = 3) -> Point:
     for _ in range(_MOST_STEPS):
         step = np.zeros(3)
         step[3 - free :] = uphill(point)
+        step /= max(1.0, abs(step[1]) / _LARGEST_STEP)
         decrement = float(step[3 - free :] @ point.gradient)
         held_low = free == 3 and theta[0] <= LOWEST and step[0] < 0
         if held_low:
@@ -110,6 +113,12 @@ def maximise(x: Array, theta: Array, free: int = 3) -> Point:
             if new.value >= point.value - 1e-13 * abs(point.value):
                 break
         point = new
+        if point.theta[1] < _NARROWEST:
+            raise ValueError(
+                f"The likelihood of these {x.size} values grows without bound as the scale "
+                f"shrinks about {point.theta[2]:.6g} quartile distances from the median: many of "
+                "them are equal there; leave out repeated values, or use method='quantiles'."
+            )
         if decrement < _DONE or HIGHEST - point.theta[0] < _NEAREST:
             return point
     raise ValueError(
@@ -232,24 +241,24 @@ def standard_quantiles(alpha: float) -> Array:
     return np.array([-far, -quartile, 0.0, quartile, far])
 
 
-def _ratio(alpha: float) -> float:
-    q = standard_quantiles(alpha)
-    return float(q[4] / q[3])
+def _spread(alpha: float) -> float:
+    """Return log (q₉₅/q₇₅) of the standard law, which falls with alpha."""
+    quartile, far = (series(alpha) for series in _upper_quantiles())
+    return float(far - quartile)
+
+
+def _alpha_of(spread: float) -> float:
+    """Return the alpha of a spread; the ends of its range stand for what is beyond them."""
+    if spread <= _spread(HIGHEST):
+        return HIGHEST
+    if spread >= _spread(LOWEST):
+        return LOWEST
+    return float(optimize.brentq(lambda a: _spread(a) - spread, LOWEST, HIGHEST, xtol=1e-12))
 
 
 def by_quantiles(q: Array) -> tuple[float, float, float]:
-    """Return (α, σ, μ) from sample quantiles at ``LEVELS``, (5,), as McCulloch (1986) does.
-
-    The ratio of spreads (q₉₅ − q₅)/(q₇₅ − q₂₅) falls with alpha; the ends of its range stand for
-    what is beyond them.
-    """
-    ratio = (q[4] - q[0]) / (q[3] - q[1])
-    if ratio <= _ratio(HIGHEST):
-        alpha = HIGHEST
-    elif ratio >= _ratio(LOWEST):
-        alpha = LOWEST
-    else:
-        alpha = float(optimize.brentq(lambda a: _ratio(a) - ratio, LOWEST, HIGHEST, xtol=1e-12))
+    """Return (α, σ, μ) from sample quantiles at ``LEVELS``, (5,), as McCulloch (1986) does."""
+    alpha = _alpha_of(float(np.log((q[4] - q[0]) / (q[3] - q[1]))))
     return alpha, float((q[3] - q[1]) / (2 * standard_quantiles(alpha)[3])), float(q[2])
 
 
@@ -259,19 +268,31 @@ def start(x: Array) -> Array:
     return np.array([np.clip(alpha, 0.6, 1.95), np.log(sigma), mu])
 
 
-def quantile_errors(q: Array, n: int) -> Array:
-    """Return standard errors of :func:`by_quantiles`, (3,), by the delta method.
+def covariance_of_quantiles(f: Array, n: int) -> Array:
+    """Return cov(q_i, q_j) = p_i (1 − p_j)/(n f_i f_j), i ≤ j, from the densities there, (5, 5)."""
+    below = np.minimum.outer(LEVELS, LEVELS) - np.outer(LEVELS, LEVELS)
+    return np.asarray(below / np.outer(f, f) / n)
 
-    cov(q_i, q_j) = p_i (1 − p_j)/(n f_i f_j) for i ≤ j; derivatives of the estimates by
-    differences.
+
+def quantile_errors(q: Array, n: int, level: float) -> tuple[Array, tuple[float, float]]:
+    """Return errors of (α, log σ, μ) by :func:`by_quantiles`, (3,), and the interval of alpha.
+
+    By the delta method; the interval is that of the log spread, read as alpha, so that it holds
+    at the ends of the range too, where alpha itself is stuck and its error NaN.
     """
     alpha, sigma, _ = by_quantiles(q)
     f = _stable.law(alpha).at(np.abs(standard_quantiles(alpha)), _stable.DENSITY)[0] / sigma
-    p = np.minimum.outer(LEVELS, LEVELS) - np.outer(LEVELS, LEVELS)
-    slopes = np.empty((3, LEVELS.size))
-    for k in range(LEVELS.size):
-        move = np.zeros(LEVELS.size)
-        move[k] = 1e-4 * sigma
-        slopes[:, k] = np.subtract(by_quantiles(q + move), by_quantiles(q - move)) / (2 * move[k])
-    covariance = slopes @ (p / np.outer(f, f) / n) @ slopes.T
-    return np.asarray(np.sqrt(np.diag(covariance)))
+    covariance = covariance_of_quantiles(f, n)
+    of_log_quartiles = np.array([0, -1, 0, 1, 0]) / (q[3] - q[1])
+    of_spread = np.array([-1, 0, 0, 0, 1]) / (q[4] - q[0]) - of_log_quartiles
+    edge = alpha in (LOWEST, HIGHEST)
+    quartile, far = (float(series.deriv()(alpha)) for series in _upper_quantiles())
+    of_alpha = of_spread * (0.0 if edge else 1 / (far - quartile))
+    of_log_sigma = of_log_quartiles - quartile * of_alpha
+    slopes = np.stack([of_alpha, of_log_sigma, np.array([0.0, 0, 1, 0, 0])])
+    errors = np.sqrt(np.einsum("pi,ij,pj->p", slopes, covariance, slopes))
+    if edge:
+        errors[0] = np.nan
+    spread = float(np.log((q[4] - q[0]) / (q[3] - q[1])))
+    reach = float(special.ndtri((1 + level) / 2) * np.sqrt(of_spread @ covariance @ of_spread))
+    return errors, (_alpha_of(spread + reach), _alpha_of(spread - reach))

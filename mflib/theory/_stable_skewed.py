@@ -260,10 +260,9 @@ def by_quantiles(q: Array, n: int) -> tuple[Array, Array]:
         )
         / sigma
     )
-    levels = _stable_fit.LEVELS
-    joint = np.minimum.outer(levels, levels) - np.outer(levels, levels)
+    covariance = _stable_fit.covariance_of_quantiles(f, n)
     slopes = np.linalg.solve(by_theta, by_q)
-    errors = np.sqrt(np.diag(slopes @ (joint / np.outer(f, f) / n) @ slopes.T))
+    errors = np.sqrt(np.diag(slopes @ covariance @ slopes.T))
     # of log sigma, as for the likelihood
     errors[2] /= sigma
     theta[2] = np.log(sigma)

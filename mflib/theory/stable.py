@@ -26,6 +26,9 @@ LOWEST_ALPHA = 0.5
 METHODS = ("likelihood", "quantiles")
 FEWEST = 20
 
+# Beyond, where densities and their slopes would underflow, the leading power is all there is.
+_FURTHEST = 1e50
+
 
 def _arguments(
     x: ArrayLike, alpha: ArrayLike, scale: ArrayLike, location: ArrayLike
@@ -166,11 +169,19 @@ def score(
 
     def compute(law: _stable.Law, at: Array) -> Array:
         size = np.abs(at)
-        f, by_x, by_alpha = law.at(size, _stable.DENSITY, _stable.BY_X, _stable.BY_ALPHA)
+        inner = size if law.alpha == 2 else np.minimum(size, _FURTHEST)
+        f, by_x, by_alpha = law.at(inner, _stable.DENSITY, _stable.BY_X, _stable.BY_ALPHA)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             slope = -size / 2 if law.alpha == 2 else by_x / f
             tilt = np.where(f > 0, by_alpha / f, -np.inf)
-        return np.stack([tilt, -1 - size * slope, -np.sign(at) * slope])
+            beyond = np.where(size > inner, size / inner, 1.0)
+            return np.stack(
+                [
+                    tilt - np.log(beyond),
+                    -1 - inner * slope,
+                    -np.sign(at) * slope / beyond,
+                ]
+            )
 
     out = _by_alpha(compute, z, alphas, 3)
     out[1:] /= scales
@@ -231,9 +242,9 @@ def sample(
 class Fit:
     """Hold a stable law fitted to ``n`` values, with its errors.
 
-    ``alpha``, ``scale``, ``location`` and ``beta`` (0 unless skewed); ``standard_errors`` by name,
-    NaN for what lies on the edge of its range (``at_boundary``); ``log_likelihood`` at the
-    estimate; ``level`` of the intervals.
+    ``alpha``, ``scale``, ``location`` and ``beta`` (0 unless skewed); ``standard_errors`` and
+    ``intervals`` of confidence ``level`` by name, an error NaN where the estimate lies on the edge
+    of its range (``at_boundary`` for alpha); ``log_likelihood`` at the estimate.
     """
 
     alpha: float
@@ -278,7 +289,15 @@ def _data(x: ArrayLike) -> tuple[Array, float, float]:
         )
     if not np.isfinite(unit):
         raise ValueError("The quartiles of x are further apart than floats reach; rescale x.")
-    return (values - median) / unit, unit, float(median)
+    with np.errstate(over="ignore"):
+        values = (values - median) / unit
+    furthest = float(np.abs(values).max())
+    if furthest > _FURTHEST:
+        raise ValueError(
+            f"The furthest value of x is {furthest:.1e} quartile distances from the median, beyond "
+            f"{_FURTHEST:g}: no law of alpha >= {LOWEST_ALPHA} reaches so far; look for a fault."
+        )
+    return values, unit, float(median)
 
 
 def fit(
@@ -297,7 +316,8 @@ def fit(
 
     "quantiles" is McCulloch's (1986) estimate from the 5, 25, 50, 75 and 95 % quantiles, with
     the quantiles of this law in place of his printed tables, and standard errors by the delta
-    method: less efficient, and quick and safe where the data are not stable at all.
+    method; α's interval is that of the ratio of spreads, read as α. Less efficient, but quick and
+    safe where the data are not stable at all.
 
     ``skewed`` adds β in (−1, 1): log E exp(itX) = −|σt|^α (1 + iβ tan(πα/2) sign(t)
     (|σt|^{1−α} − 1)) + iμt, Nolan's form, continuous through α = 1. Its likelihood is taken over
@@ -305,7 +325,8 @@ def fit(
     errors are by differences. As α nears 2, β loses its meaning: from 1.998 on the symmetric fit
     is returned, with NaN for the error of β and [−1, 1] for its interval.
 
-    Raises ValueError for fewer than 20 values, values not finite, or half of them equal.
+    Raises ValueError for fewer than 20 values, values not finite or beyond 1e50 quartile distances,
+    and for so many equal ones that the likelihood has no bound.
 
     >>> found = fit(sample(1.5, 10_000, scale=0.1, rng=np.random.default_rng(0)))
     >>> low, high = found.interval("alpha")
@@ -345,7 +366,7 @@ def fit(
         n=values.size,
         method=method,
         level=float(level),
-        at_boundary=alpha in (LOWEST_ALPHA, 2.0),
+        at_boundary=bool(np.isnan(of_alpha)),
     )
 
 
@@ -361,6 +382,8 @@ class _Solution:
 
 def _around(alpha: float, error: float, level: float) -> tuple[float, float]:
     reach = float(special.ndtri((1 + level) / 2)) * error
+    if np.isnan(reach):
+        return LOWEST_ALPHA, 2.0
     return max(float(alpha - reach), LOWEST_ALPHA), min(float(alpha + reach), 2.0)
 
 
@@ -381,10 +404,9 @@ def _by_likelihood(values: Array, level: float) -> _Solution:
 def _by_quantiles(values: Array, level: float) -> _Solution:
     q = np.quantile(values, _stable_fit.LEVELS)
     alpha, scale, location = _stable_fit.by_quantiles(q)
-    errors = _stable_fit.quantile_errors(q, values.size) / [1.0, scale, 1.0]
+    errors, interval = _stable_fit.quantile_errors(q, values.size, level)
     theta = np.array([alpha, np.log(scale), location])
     value = _stable_fit.likelihood(values, theta, 2).value
-    interval = _around(alpha, float(errors[0]), level)
     return _Solution(np.insert(theta, 1, 0.0), np.insert(errors, 1, np.nan), interval, value)
 
 

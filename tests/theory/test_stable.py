@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 
 import mpmath
 import numpy as np
@@ -18,18 +19,18 @@ from . import tolerances
 
 ALPHAS = [0.501, 0.75, 1 - 1e-8, 1.0, 1 + 1e-8, 1.3, 1.7, 1.95, 2 - 1e-6, 2 - 1e-10, 2.0]
 NEAR_TWO = [1.99, 2 - 1e-6, 2 - 1e-10, 2 - 2.3e-16]
-DENSITY, TAIL, BY_ALPHA = 0, 1, 2
 
 
-def integral(x, alpha, kind, refine=1):
-    """Return f, P(X > x) or ∂f/∂α by the Fourier integral along one ray, in 90 digits.
+@lru_cache(maxsize=256)
+def integrals(x, alpha, refine=1):
+    """Return f, P(X > x) and ∂f/∂α by the Fourier integral along one ray, in 90 digits.
 
     The trapezoid rule in w, |t| ∝ exp(w − e^{−w}), converges like exp(−c/step), as a test below
     shows. On one ray the power tail is left after cancellation of x^α or, near α = 2, of
     exp(x²/4), for which the digits beyond 30 are.
     """
     with mpmath.workdps(90):
-        x, alpha = mpf(x), mpf(alpha)
+        x, alpha = mpf(float(x)), mpf(alpha)
         angle = mpmath.pi / (4 * max(alpha, 1))
         turn, turn_power = mpmath.expj(angle), mpmath.expj(alpha * angle)
         short = -mpmath.log(1 + x)
@@ -39,22 +40,20 @@ def integral(x, alpha, kind, refine=1):
             high = min(high, mpmath.log(250) + 1)
         # the strip in which it all stays bounded narrows as alpha nears 2
         step = mpf(1) / (mpf(refine) * (60 if alpha > 1.5 else 30))
-        total, w = mpf(0), mpf(-6)
+        f, tail, by_alpha, w = mpf(0), mpf(0), mpf(0), mpf(-6)
         while w < high:
             grade = mpmath.exp(-w)
             log_s = short + w - grade
             s = mpmath.exp(log_s)
-            t, power = s * turn, s**alpha * turn_power
+            t, power = s * turn, mpmath.exp(alpha * log_s) * turn_power
             value = mpmath.exp(1j * x * t - power) * (1 + grade)
-            if kind == DENSITY:
-                total += (value * t).real
-            elif kind == TAIL:
-                # along the ray dt/t is real; around the pole at 0 an arc makes up the angle
-                total -= value.imag
-            else:
-                total -= (value * power * (log_s + 1j * angle) * t).real
+            f += (value * t).real
+            # along the ray dt/t is real; around the pole at 0 an arc makes up the angle
+            tail -= value.imag
+            by_alpha -= (value * power * mpmath.mpc(log_s, angle) * t).real
             w += step
-        return (total * step + (mpmath.pi / 2 - angle if kind == TAIL else 0)) / mpmath.pi
+        tail += (mpmath.pi / 2 - angle) / step
+        return tuple(total * step / mpmath.pi for total in (f, tail, by_alpha))
 
 
 def relative_error(value, exact):
@@ -64,44 +63,37 @@ def relative_error(value, exact):
 # --- against 30 digits ---
 
 
-@pytest.mark.parametrize("x", [0.4, 9.0])
-def test_reference_has_thirty_digits(x):
-    for kind in (DENSITY, TAIL, BY_ALPHA):
-        for alpha in (0.501, 1.95):
-            coarse, fine = (integral(x, alpha, kind, refine) for refine in (1, 1.5))
-            with mpmath.workdps(60):
-                assert abs(coarse / fine - 1) < mpf(10) ** -30
+@pytest.mark.parametrize(("x", "alpha"), [(0.4, 0.501), (0.4, 1.95), (9.0, 1.95)])
+def test_reference_has_thirty_digits(x, alpha):
+    for coarse, fine in zip(integrals(x, alpha), integrals(x, alpha, 1.5), strict=True):
+        with mpmath.workdps(60):
+            assert abs(coarse / fine - 1) < mpf(10) ** -30
 
 
 def test_reference_is_cauchy_and_gauss():
     with mpmath.workdps(40):
-        assert abs(integral(3, 1, DENSITY) * mpmath.pi * 10 - 1) < mpf(10) ** -30
-        assert abs(integral(3, 2, TAIL) / mpmath.erfc(mpf(3) / 2) * 2 - 1) < mpf(10) ** -30
+        assert abs(integrals(3.0, 1.0)[0] * mpmath.pi * 10 - 1) < mpf(10) ** -30
+        assert abs(integrals(3.0, 2.0)[1] / mpmath.erfc(mpf(3) / 2) * 2 - 1) < mpf(10) ** -30
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
-def test_density_and_tail_against_thirty_digits(alpha):
+def test_density_tail_and_score_against_thirty_digits(alpha):
     # from 0 to 1e12, with 20 between, where the tables end and the series begins
     for x in [0.0, 1e-6, 0.02, 0.7, 2.3, 7.0, 19.99, 20.01, 300.0, 1e12]:
-        if alpha == 2 and x > 20:
-            continue
-        assert relative_error(stable.pdf(x, alpha), integral(x, alpha, DENSITY)) < 1e-12
-        assert relative_error(stable.sf(x, alpha), integral(x, alpha, TAIL)) < 1e-12
+        if alpha == 2 and x > 10:
+            continue  # more digits than the reference has
+        f, tail, by_alpha = integrals(x, alpha)
+        assert relative_error(stable.pdf(x, alpha), f) < 1e-12
+        assert relative_error(stable.sf(x, alpha), tail) < 1e-12
+        assert stable.score(x, alpha)[0] == pytest.approx(float(by_alpha / f), rel=1e-11, abs=1e-11)
 
 
 @pytest.mark.parametrize("alpha", NEAR_TWO)
 def test_where_the_core_meets_the_tail(alpha):
-    for x in np.linspace(5.0, 17.0, 7):
-        assert relative_error(stable.pdf(x, alpha), integral(x, alpha, DENSITY)) < 1e-12
-        assert relative_error(stable.sf(x, alpha), integral(x, alpha, TAIL)) < 1e-12
-
-
-@pytest.mark.parametrize("alpha", [0.6, 1.0, 1.6, 1.999, 2.0])
-def test_score_by_alpha_against_thirty_digits(alpha):
-    for x in [0.1, 1.5, 6.0, 25.0] if alpha < 2 else [0.1, 1.5, 6.0, 11.0]:
-        f = integral(x, alpha, DENSITY)
-        exact = integral(x, alpha, BY_ALPHA) / f
-        assert abs(stable.score(x, alpha)[0] / float(exact) - 1) < 1e-10
+    for x in np.linspace(5.0, 17.0, 5):
+        f, tail, _ = integrals(x, alpha)
+        assert relative_error(stable.pdf(x, alpha), f) < 1e-12
+        assert relative_error(stable.sf(x, alpha), tail) < 1e-12
 
 
 def test_closed_forms():
@@ -249,6 +241,15 @@ def test_score_is_the_slope_of_the_log_density(alpha):
         assert np.all(errors[1] < 0.3 * errors[0] + 1e-9)
 
 
+def test_score_keeps_its_limits_far_out():
+    for alpha in (0.6, 1.5, 1.999):
+        near, far = stable.score(np.array([1e40, 1e200]), alpha).T
+        # log f = log c_α − (1 + α) log x
+        assert far[0] - near[0] == pytest.approx(-160 * np.log(10), rel=1e-12)
+        assert far[1] == pytest.approx(alpha, rel=1e-12)
+        assert far[2] == pytest.approx((1 + alpha) * 1e-200, rel=1e-12)
+
+
 def test_log_density_where_the_density_underflows():
     x = 1e250
     for alpha in (0.8, 1.5, 1.999):
@@ -361,10 +362,10 @@ def test_fit_moves_with_scale_and_location():
 
 
 def test_gaussian_samples_are_mostly_at_the_boundary():
-    fits = [stable.fit(draws(2.0, 2000, seed)) for seed in range(30)]
+    fits = [stable.fit(draws(2.0, 2000, seed)) for seed in range(20)]
     at = sum(found.at_boundary for found in fits)
-    # nine in ten: 16 of 30 or fewer has a chance of 3e-7
-    assert at > 16
+    # nine in ten, or six in seven: 9 of 20 or fewer has a chance of 4e-5
+    assert at > 9
     for found in fits:
         assert found.at_boundary == (found.alpha == 2)
         low, high = found.interval("alpha")
@@ -385,21 +386,30 @@ def test_one_outlier_takes_gaussian_data_off_the_boundary():
     assert found.log_likelihood - stable.logpdf(x, 2.0, scale=np.std(x) / 2**0.5).sum() > 100
 
 
-@pytest.mark.parametrize(("alpha", "n"), [(1.0, 500), (1.7, 500), (2.0, 500)])
-def test_intervals_cover(alpha, n):
+@pytest.mark.parametrize(
+    ("alpha", "n", "method"),
+    [
+        (1.0, 500, "likelihood"),
+        (1.7, 500, "likelihood"),
+        (2.0, 500, "likelihood"),
+        (1.2, 500, "quantiles"),
+        (2.0, 500, "quantiles"),
+    ],
+)
+def test_intervals_cover(alpha, n, method):
     covered = {"alpha": 0, "scale": 0, "location": 0}
-    for seed in range(40):
-        found = stable.fit(draws(alpha, n, [seed, 9]))
+    for seed in range(24):
+        found = stable.fit(draws(alpha, n, [seed, 9]), method=method)
         for name, value in {"alpha": alpha, "scale": 0.02, "location": 0.5}.items():
             low, high = found.interval(name)
             covered[name] += low <= value <= high
     for name, count in covered.items():
-        # of 40 at 95 %: fewer than 31 has a chance of 2e-5
-        assert count >= 31, name
+        # of 24 at 95 %: fewer than 17 has a chance of 2e-5
+        assert count >= 17, name
 
 
 def test_boundary_drop_is_the_gaussian_samples_own():
-    n, repeats, tail = 500, 200, 0.03
+    n, repeats, tail = 500, 150, 0.03
     drop = _stable_fit.boundary_drop(n, tail)
     over = 0
     for seed in range(repeats):
@@ -544,6 +554,14 @@ def test_fit_prints_and_names_its_parameters():
         (lambda: stable.fit([1.0, np.inf] * 20), r"x = inf is out of range"),
         (lambda: stable.fit(np.arange(5.0)), r"x has 5 values: a fit needs at least 20"),
         (lambda: stable.fit(np.full(100, 0.1)), r"half of the 100 values of x are 0\.1"),
+        (
+            lambda: stable.fit(np.append(np.arange(50.0), 1e80)),
+            r"furthest value of x is 4\.\de\+78",
+        ),
+        (
+            lambda: stable.fit(np.append(draws(1.0, 600, 0), np.full(400, 0.5))),
+            r"grows without bound",
+        ),
         (lambda: stable.fit(np.arange(50), method="moments"), r"method = 'moments' is not one of"),
         (lambda: stable.fit(np.arange(50), level=95), r"level = 95 is out of range"),
         (lambda: stable.tail_constant("a"), r"alpha must be a real number"),
