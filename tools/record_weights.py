@@ -73,7 +73,7 @@ def record(folder: Path, output: Path) -> None:
         "seconds": round(seconds, 1),
         "device": provenance.device_name("cpu"),
         "commit": provenance.commit(),
-        "code": sources.code_version("mflib.experiment.weights"),
+        "code": sources.code_version("mflib.experiment._tails"),
         "versions": provenance.versions(),
         "command": f"python tools/record_weights.py {folder.name} -o results/{output.name}",
         "networks": listed,
