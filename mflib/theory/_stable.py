@@ -7,8 +7,9 @@ the power tail, to full relative accuracy however small sin(πα/2) is. The ray 
 saddle's height where there is one, is the core: at α = 2 it is the whole Gaussian. So neither
 drowns in the other's rounding, and α = 1 is no special case.
 
-A law keeps polynomials on panels in log(1 + x²/b²) up to x = 20 and the series in x^{−α} beyond.
-Whatever takes the cost of a point from some 200 exponentials to one polynomial is worth a table.
+Both rules are double-exponential, so that t^α at 0 costs nothing. A law keeps polynomials on panels
+in log(1 + x²/b²) up to x = 20 and the series in x^{−α} beyond: a point costs one polynomial, not
+200 complex exponentials.
 """
 
 from __future__ import annotations
@@ -35,17 +36,18 @@ FAR = 20.0  # the series in x^{-alpha} begins here: its terms fall to 1e-16 for 
 _TERMS = 16
 _DEGREE = 14
 _NEWTON = 5  # steps from a start good to some percent
-_LOG_REMOTE = 150.0
+_LOG_REMOTE = 150.0  # of (tail at FAR)/p, from which on one term of the series is exact
 _FEW = 32  # points that are done before a table is
 _CHUNK = 1 << 14  # points whose polynomials stay in the cache
 
 _LOG_2_ROOT_PI = np.log(4 * np.pi) / 2
 
-# Double-exponential rules: (0, 1) for the axis, (0, inf) for the ray.
+# Twice the step of either costs half the digits; at these all are rounding's.
 _AXIS_STEP, _RAY_STEP = 0.0625, 0.09
 
 
 def axis_rule() -> tuple[Array, Array]:
+    """Return nodes and weights on (0, 1)."""
     # the tail's integrand begins as s^(alpha-1): down to s = 1e-33 for alpha = 1/2
     k = np.arange(-63, 57) * _AXIS_STEP
     y = np.pi / 2 * np.sinh(k)
@@ -53,6 +55,7 @@ def axis_rule() -> tuple[Array, Array]:
 
 
 def ray_rule(alpha: float) -> tuple[Array, Array]:
+    """Return nodes and weights on (0, ∞), for decays on the scale 1."""
     # s = exp(u - e^-u) reaches where s^alpha is 45, or six widths of a Gaussian at x = FAR
     last = 4.2 / alpha if alpha <= 1 else 5.0
     u = np.arange(-3.7, last, _RAY_STEP)
@@ -61,7 +64,7 @@ def ray_rule(alpha: float) -> tuple[Array, Array]:
 
 
 def corner(x: Array, alpha: float) -> Array:
-    """Return s₀: the saddle's height, below the first turn of the sine and where all is decayed."""
+    """Return s₀, (n,): the saddle's height, but below the sine's first turn and at least 0.1."""
     cos, sin = -np.cos(np.pi * (2 - alpha) / 2), np.sin(np.pi * (2 - alpha) / 2)
     turn = np.inf if sin == 0 else (1.5 / sin) ** (1 / alpha)
     height = np.full_like(x, turn)

@@ -92,6 +92,18 @@ def _within(theta: Array, step: Array) -> Array:
     return np.asarray(np.where([new[0] < LOWEST, False, False], LOWEST, new))
 
 
+def _climb(x: Array, point: Point, step: Array, free: int) -> Point:
+    """Return the point a step away, halved until it is no lower."""
+    for halving in range(40):
+        part = step * 0.5**halving
+        trial = _within(point.theta, part) if free == 3 else point.theta + part
+        new = likelihood(x, trial, free)
+        # rounding of the sum is all there is to gain at the top
+        if new.value >= point.value - 1e-13 * abs(point.value):
+            break
+    return new
+
+
 def maximise(x: Array, theta: Array, free: int = 3) -> Point:
     """Return the maximum that Newton's method climbs to from ``theta``, alpha held if free = 2."""
     point = likelihood(x, theta, free)
@@ -99,25 +111,15 @@ def maximise(x: Array, theta: Array, free: int = 3) -> Point:
         step = np.zeros(3)
         step[3 - free :] = uphill(point)
         step /= max(1.0, abs(step[1]) / _LARGEST_STEP)
+        if free == 3 and point.theta[0] <= LOWEST and step[0] < 0:
+            return maximise(x, point.theta, 2)
         decrement = float(step[3 - free :] @ point.gradient)
-        held_low = free == 3 and theta[0] <= LOWEST and step[0] < 0
-        if held_low:
-            return maximise(x, theta, 2)
-        theta = point.theta
-        for halving in range(40):
-            trial = (
-                _within(theta, step * 0.5**halving) if free == 3 else theta + step * 0.5**halving
-            )
-            new = likelihood(x, trial, free)
-            # rounding of the sum is all there is to gain at the top
-            if new.value >= point.value - 1e-13 * abs(point.value):
-                break
-        point = new
+        point = _climb(x, point, step, free)
         if point.theta[1] < _NARROWEST:
             raise ValueError(
-                f"The likelihood of these {x.size} values grows without bound as the scale "
-                f"shrinks about {point.theta[2]:.6g} quartile distances from the median: many of "
-                "them are equal there; leave out repeated values, or use method='quantiles'."
+                f"The likelihood of these {x.size} values grows without bound as the scale shrinks "
+                f"about {point.theta[2]:.6g} quartile distances from the median: many of them are "
+                "equal there; leave out repeated values, or use method='quantiles'."
             )
         if decrement < _DONE or HIGHEST - point.theta[0] < _NEAREST:
             return point
