@@ -232,7 +232,7 @@ NEAREST, FARTHEST = 1e-45, 1e25
 FLOOR = -130.0  # slopes below exp(-130) count as 0 on the grid
 LUMP = 1e-11  # change of log|φ′| that the core, taken as one point, may hide
 _TURN = 1.5  # change of the logarithm over one panel; G's strip in it is π/2
-_NODES, _WEIGHTS = legendre(8)
+_NODES, _WEIGHTS = legendre(8)  # of the kernels' panels; neurons may ask for more
 
 
 def _tanh_slope(h: Array) -> Array:
@@ -339,12 +339,13 @@ def side(
     *,
     floor: float = -np.inf,
     lump: float = 0.0,
+    count: int = 8,
 ) -> Side:
     """Return the rule of one half line for functions of log f = ``value`` and of log h.
 
     ``anchors`` > 0 are kinks and zeros of f, about which the panels are graded. ``lump`` > 0 takes
     the part next to 0 where log f changes by less as one point; the last arm ends where log f
-    falls below ``floor``.
+    falls below ``floor``. ``count`` nodes stand on each panel.
     """
 
     def along(h: Array) -> Array:
@@ -352,6 +353,7 @@ def side(
 
     places = np.concatenate([[0.0], np.sort(anchors[anchors > 0])])
     middles = np.concatenate([(places[1:] + places[:-1]) / 2, [top]])
+    at, share = legendre(count)
     nodes, weights, lefts = [], [], []
     reached = top
     for k, anchor in enumerate(places):
@@ -363,10 +365,10 @@ def side(
             lowest = floor if last else -np.inf
             breaks = np.array(_arm(along, float(anchor), way, float(end), lowest))
             width = np.diff(np.log(breaks))[:, None]
-            distance = breaks[:-1, None] * np.exp(width * _NODES)
+            distance = breaks[:-1, None] * np.exp(width * at)
             order = slice(None, None, int(way))
             nodes.append((anchor + way * distance)[order, :: int(way)])
-            weights.append((width * _WEIGHTS * distance)[order, :: int(way)])
+            weights.append((width * share * distance)[order, :: int(way)])
             lefts.append(
                 (anchor + way * breaks[slice(None, -1) if way > 0 else slice(1, None)])[order]
             )
@@ -376,9 +378,9 @@ def side(
     start = float(along(np.array(NEAREST)))
     with np.errstate(invalid="ignore"):
         flat = (np.abs(values - start) <= lump) | (values == start)
-    count = int(np.argmin(np.append(flat.all(axis=1), False))) if lump else 0
-    low = float(np.append(left, reached)[count])
-    h, weight, values = (a[count:].ravel() for a in (h, weight, values))
+    flats = int(np.argmin(np.append(flat.all(axis=1), False))) if lump else 0
+    low = float(np.append(left, reached)[flats])
+    h, weight, values = (a[flats:].ravel() for a in (h, weight, values))
     return Side(sign, h, weight, values, low, reached, start)
 
 
@@ -390,12 +392,15 @@ def sides(
     *,
     floor: float = -np.inf,
     lump: float = 0.0,
+    count: int = 8,
 ) -> tuple[Side, ...]:
     """Return the rules of both half lines, or one that counts twice where φ is odd."""
     if act.odd:
-        one = side(value, anchors, 1.0, top, floor=floor, lump=lump)
+        one = side(value, anchors, 1.0, top, floor=floor, lump=lump, count=count)
         return (replace(one, weight=2 * one.weight, count=2.0),)
-    return tuple(side(value, s * anchors, s, top, floor=floor, lump=lump) for s in (1.0, -1.0))
+    return tuple(
+        side(value, s * anchors, s, top, floor=floor, lump=lump, count=count) for s in (1.0, -1.0)
+    )
 
 
 # --- the law of the moduli ------------------------------------------------------------------------
@@ -475,11 +480,15 @@ class Slopes:
     def _kernel_rule(self) -> tuple[Array, Array, Array]:
         """Return x, and weights with −dG/dx and dM/dx, for averages of what varies slowly."""
         width = 5.0
+        at, part = legendre(10)
         breaks = np.arange(-75 / self.alpha, 44.0, width)
-        x = (breaks[:, None] + width * _NODES).ravel()
-        weight = np.tile(width * _WEIGHTS, breaks.size)
+        x = (breaks[:, None] + width * at).ravel()
+        weight = np.tile(width * part, breaks.size)
         _, _, density, level, turn = self.kernels(x)
-        return x, weight * density, weight * (self.alpha / 2 * level - turn)
+        share = weight * density
+        rise = weight * (self.alpha / 2 * level - turn)
+        # what both sum to is known
+        return x, share / share.sum(), rise * (self.kernels.limit / rise.sum())
 
     def deep(self, v: Array, scale: Array) -> tuple[Array, Array]:
         """Return F and y^α at v = log u below the grid, (n, k), for v (k,) and scale (n,).

@@ -229,7 +229,7 @@ def _length_sides(act: Activation) -> tuple[Side, ...]:
     def value(h: Array) -> Array:
         return _cavity.log_size(act, h)
 
-    return _cavity.sides(act, value, anchors, top)
+    return _cavity.sides(act, value, anchors, top, count=12)
 
 
 _lengths: weakref.WeakKeyDictionary[Activation, dict[float, _Length]] = weakref.WeakKeyDictionary()
@@ -477,8 +477,8 @@ def jacobian_average(
     at most +1. It needs no cutoff, changes by at most p when a share p of the eigenvalues does,
     and r → 1/r turns its sign, so that 0 is the mark between contraction and expansion. It keeps
     the classical edge: at α = 2, where the spectral radius leaves 1 only in the second order of
-    D_w − 1, it is largest at D_w = 1 for every L from 1 to 14, beyond which it turns into what it
-    tends to, the share above modulus 1 less the share below.
+    D_w − 1, it is largest at D_w = 1 for tanh and every L up to 6. Beyond, it turns into what it
+    tends to, the share of moduli above 1 less the share below, which chaos alone makes large.
 
     alpha in (0.5, 2], D_w > 0, L > 0, log_q broadcast together. Relative error at most 1e-6, of
     the larger of J's positive and negative part. Raises ValueError for values out of range.
@@ -670,7 +670,7 @@ def phase_diagram(
     rarest: float = 0.01,
     log_power: Sequence[float] = (1, 2, 3, 4, 5, 6),
     shifted_power: Sequence[float] = tuple(range(1, 102, 10)),
-    balance: Sequence[float] = (1, 2, 4, 8, 16),
+    balance: Sequence[float] = (1, 2, 4, 6),
 ) -> PhaseDiagram:
     """Return fixed points, ordered lines and Jacobian averages over the phase plane (fig. 2b).
 
