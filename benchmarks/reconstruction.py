@@ -1,0 +1,224 @@
+"""What a prediction by reconstruction costs, in epochs of the network; one JSON line each.
+
+    python benchmarks/reconstruction.py [--width 784] [--depth 100] [--shrinking] [--data mnist]
+
+In one run, on one machine, for one network: an epoch of training it (``descent``), the faithful
+prediction (all decoders, one epoch of Adam), the same with fewer and larger steps, the closed
+form, and one decoder alone with torch's module, autograd and optimiser, times the depth: the same
+decoders one after another. Steps of all kinds take turns and the fastest counts; whole passes
+are ``--images`` / ``--batch`` steps, of which ``--steps`` are run. Fits, and the reconstruction
+of 100 images from all layers, are run whole and counted in each prediction. ``--critical`` adds
+searches for the critical σ_w², ``--agree`` the cutoffs of the whole and the reduced pass.
+
+The default takes several minutes; ``--width 64 --depth 40 --side 8 --steps 10 --data digits``
+some seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import resource
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mflib.experiment import data, descent, reconstruction
+from mflib.experiment.networks import FullyConnected
+from mflib.theory import mean_field
+
+RATE = 1e-3
+REDUCED_RATE = 5e-3  # five times the rate and a fifth of the steps: the same reach of Adam
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return processor seconds per thread: other work on the machine does not count."""
+    started = time.process_time()
+    work()
+    return (time.process_time() - started) / torch.get_num_threads()
+
+
+def peak_mib() -> int:
+    """Return the most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def inputs(name: str, side: int | None, n: int) -> data.Dataset:
+    """Return images in [0, 1]; those of CIFAR-10 as grey values."""
+    if name == "noise":
+        return data.load(name, input_range=(0.0, 1.0), n_train=n, n_features=(side or 28) ** 2)
+    known = data.load(name, input_range=(0.0, 1.0), side=side)
+    channels, height, width = known.image_shape
+    grey = [x.view(len(x), channels, -1).mean(1) for x in (known.x_train[:n], known.x_test[:1000])]
+    return dataclasses.replace(
+        known, x_train=grey[0], y_train=known.y_train[:n], x_test=grey[1],
+        image_shape=(1, height, width),
+    )  # fmt: skip
+
+
+def widths(pixels: int, options: argparse.Namespace) -> list[int]:
+    """Return the paper's widths: constant, or shrinking linearly from pixels to classes."""
+    if options.shrinking:
+        step = (pixels - 10) / (options.depth + 1)
+        return [round(pixels - step * layer) for layer in range(options.depth + 2)]
+    return [pixels, *[options.width] * options.depth, 10]
+
+
+def one_decoder(z: Tensor, below: Tensor, batches: Tensor) -> None:
+    """Train a decoder with torch's module, autograd and fused Adam."""
+    module = nn.Linear(z.shape[1], below.shape[1])
+    optimiser = torch.optim.Adam(module.parameters(), lr=RATE, fused=True)
+    for batch in batches:
+        optimiser.zero_grad()
+        nn.functional.mse_loss(torch.tanh(module(z[batch])), below[batch]).backward()
+        optimiser.step()
+
+
+def measure(options: argparse.Namespace) -> None:
+    dataset = inputs(options.data, options.side, options.images)
+    x, kept = dataset.x_train, dataset.x_test[:100]
+    batch = min(options.batch, len(x))
+    epoch_steps = options.images // options.batch
+    network = reconstruction.network(
+        "tanh", widths(x.shape[1], options), sigma_w2=[1.76], sigma_b2=0.05, seeds=[0]
+    )
+    common = {
+        "threads": torch.get_num_threads(),
+        "data": options.data,
+        "pixels": x.shape[1],
+        "shape": "shrinking" if options.shrinking else "wide",
+        "width": options.width,
+        "depth": options.depth,
+        "batch_size": batch,
+        "images": options.images,
+    }
+
+    def report(name: str, **figures: object) -> None:
+        line = {"benchmark": "reconstruction", "measured": name} | common | figures
+        print(json.dumps(line | {"peak_mib": peak_mib()}), flush=True)
+
+    trained = descent.Descent(
+        network.member(0), x, dataset.y_train, learning_rates=[RATE], seeds=[0], batch_size=batch
+    )
+    deepest = network.depth // 2
+    zs: list[Tensor] = []
+    fit = x[: options.fit]
+
+    def decoders(steps: int) -> reconstruction.Cascade:
+        return reconstruction.cascade(network, x, steps=steps, batch_size=batch, progress=False)
+
+    def keep(depth: int, z: Tensor) -> None:
+        if depth in (deepest, deepest + 1):
+            zs.append(z[0].T.clone())
+
+    short = decoders(1)
+    short.chain.run(x[: 10 * batch], keep)
+    order = descent.sample_order(len(zs[0]), 0, 0, len(zs[0]) // batch, batch)
+    order = order.repeat(-(-options.steps // len(order)), 1)[: options.steps]
+    trained.advance(1)
+    times: dict[str, list[float]] = {"epoch": [], "first": [], "steps": [], "alone": []}
+    for _ in range(options.repeats):
+        times["epoch"].append(seconds(lambda: trained.advance(options.steps)))
+        times["first"].append(seconds(lambda: decoders(1)))
+        times["steps"].append(seconds(lambda: decoders(1 + options.steps)))
+        times["alone"].append(seconds(lambda: one_decoder(zs[1], zs[0], order)))
+    best = {name: min(values) for name, values in times.items()}
+    epoch = best["epoch"] / options.steps * epoch_steps
+    step = (best["steps"] - best["first"]) / options.steps
+    alone = best["alone"] / options.steps
+    evaluation = min(seconds(lambda: short.reconstruct(kept)) for _ in range(options.repeats))
+    report("epoch", seconds=round(epoch, 3), ms_per_step=round(1e3 * epoch / epoch_steps, 3))
+    for name, steps, rate in (
+        ("faithful", epoch_steps, RATE),
+        ("reduced", round(epoch_steps * RATE / REDUCED_RATE), REDUCED_RATE),
+    ):
+        total = best["first"] + step * (steps - 1) + evaluation
+        report(
+            name, seconds=round(total, 3), epochs=round(total / epoch, 3), steps=steps,
+            learning_rate=rate, ms_per_step=round(1e3 * step, 3),
+            evaluation_seconds=round(evaluation, 3),
+        )  # fmt: skip
+    closed = min(
+        seconds(lambda: reconstruction.cascade(network, fit, mode="closed-form", progress=False))
+        for _ in range(options.repeats)
+    )
+    report(
+        "closed-form", seconds=round(closed + evaluation, 3),
+        epochs=round((closed + evaluation) / epoch, 3), fitted_on=len(fit),
+        evaluation_seconds=round(evaluation, 3),
+    )  # fmt: skip
+    # Forward passes are left out of the alternative: it is given all activations.
+    report(
+        "one after another", one_decoder_seconds=round(alone * epoch_steps, 3),
+        seconds=round(alone * epoch_steps * network.depth, 3),
+        times_slower=round(alone * network.depth / step, 2),
+    )  # fmt: skip
+    if options.agree:
+        agreement(network, x, dataset.x_test, batch, report)
+    if options.critical:
+        critical(options, x, report)
+
+
+def agreement(
+    network: FullyConnected, x: Tensor, held: Tensor, batch: int, report: Callable[..., None]
+) -> None:
+    """Report cutoffs over batches of images after the whole pass, the reduced one, and none."""
+    steps = len(x) // batch
+    fewer = round(steps * RATE / REDUCED_RATE)
+    for name, settings in (
+        ("cutoff, faithful", {}),
+        ("cutoff, reduced", {"steps": fewer, "learning_rate": REDUCED_RATE}),
+        ("cutoff, closed-form", {"mode": "closed-form", "steps": steps}),
+    ):
+        images = x[:4000] if "mode" in settings else x
+        found = reconstruction.predict(
+            network, torch.cat([images, held[:1000]]), measure="differential", threshold=0.5,
+            n_batches=10, batch_size=batch, progress=False, **settings,
+        )  # fmt: skip
+        report(name, cutoff=found.cutoff, interval=[round(end, 2) for end in found.interval])
+
+
+def critical(options: argparse.Namespace, x: Tensor, report: Callable[..., None]) -> None:
+    """Report the critical σ_w² of a search, beside that of infinite width."""
+    exact = float(mean_field.critical_sigma_w2("tanh", 0.05).sigma_w2)
+    spent: list[reconstruction.Critical] = []
+
+    def search() -> None:
+        spent.append(
+            reconstruction.critical_sigma_w2(
+                "tanh", 0.05, width=options.width, depth=options.depth,
+                images=x[: options.fit + 100], progress=False,
+            )
+        )  # fmt: skip
+
+    total = seconds(search)
+    found = spent[0]
+    report(
+        "critical sigma_w2", value=round(found.value, 3), infinite_width=round(exact, 3),
+        interval=[round(end, 3) for end in found.interval], predictions=found.n_predictions,
+        seconds=round(total, 2),
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="mnist", help="mnist, cifar10, digits or noise")
+    parser.add_argument("--side", type=int, help="resize images to side x side")
+    parser.add_argument("--width", type=int, default=784)
+    parser.add_argument("--depth", type=int, default=100)
+    parser.add_argument("--shrinking", action="store_true")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--images", type=int, default=60_000, help="images of a whole pass")
+    parser.add_argument("--fit", type=int, default=2000, help="images of the closed form")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--agree", action="store_true")
+    parser.add_argument("--critical", action="store_true")
+    measure(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
