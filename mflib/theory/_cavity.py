@@ -211,6 +211,7 @@ class GaussianKernels:
     alpha = 2.0
     limit = 1.0
     low, high = -LOW / 2, HIGH
+    share_high = 1.0
     share_low = (0.0, 0.0)
     level_low = (1.0, 0.0)
 
@@ -405,7 +406,7 @@ def sides(
 
 # --- the law of the moduli ------------------------------------------------------------------------
 
-_ROWS = ("scale", "log_share", "log_rest", "log_density", "log_level", "log_turn", "log_r")
+_ROWS = ("scale", "bulk", "log_share", "log_rest", "log_density", "log_level", "log_turn", "log_r")
 GRID_STEP = 0.125
 DEPTH = 30.0  # the grid in log u begins at e^-30 of the largest slope
 _DEEPEST = 1e20  # of −log u: where φ′ falls exponentially, h is then of that size
@@ -420,9 +421,7 @@ class Slopes:
         self.act, self.alpha = act, alpha
         self.kernels = kernels(alpha)
         self.sides = _slope_sides(act)
-        peak = max(max(side.start, side.value.max(initial=-np.inf)) for side in self.sides)
-        if not np.isfinite(peak):
-            raise ValueError(f"phi' of {act.name} is 0 everywhere: W·D has no spectrum.")
+        self.peak = peak = _peak(act)
         bottom, top = peak - DEPTH, peak + LOW / (2 * alpha)
         self.v = np.arange(bottom, top + GRID_STEP, GRID_STEP)
         # slopes below this count as 0 on the whole grid
@@ -457,17 +456,17 @@ class Slopes:
         return Law(self, log_q)
 
     def scale(self, log_q: Array) -> Array:
-        """Return the scale of h, (n,); below e^-500 nothing changes any more."""
-        return np.asarray(np.exp(np.maximum((log_q - np.log(2)) / self.alpha, -500.0)))
+        """Return the scale of h, (n,); below e^-200 nothing changes any more."""
+        return np.asarray(np.exp(np.maximum((log_q - np.log(2)) / self.alpha, -200.0)))
 
     def below(self, level: Array, scale: Array) -> Array:
-        """Return P(log|φ′| < s), (n, k), far down; s (k,), scale (n,).
+        """Return P(log|φ′| < s), (n, k), far below the peak; s (k,), scale (n,).
 
         It is what lies outside, where |φ′| falls outwards, and beside the zeros of φ′.
         """
         out = np.zeros((scale.size, level.size))
         for side, fall in zip(self.sides, _falls(self.act), strict=True):
-            h = np.exp(fall(np.log(-np.maximum(level, -LOWEST))))
+            h = np.exp(fall(np.log(np.minimum(self.peak - level, LOWEST))))
             x = np.minimum(h / scale[:, None], 1e200 if self.alpha < 2 else 1e100)
             tail = _stable.law(self.alpha).at(x.ravel(), _stable.TAIL)[0]
             out += side.count * tail.reshape(x.shape)
@@ -493,11 +492,34 @@ class Slopes:
     def deep(self, v: Array, scale: Array) -> tuple[Array, Array]:
         """Return F and y^α at v = log u below the grid, (n, k), for v (k,) and scale (n,).
 
-        Both are averages of P(log|φ′| < v + x/2) over x = log t with the kernels' slopes.
+        Both are averages of P(log|φ′| < v + x/2) over x = log t with the kernels' slopes: what
+        neurons far below the peak add. F is without the atom at 0 and without ``bulk``.
         """
         x, share, level = self._kernel_rule
-        below = self.below((v[:, None] + x / 2).ravel(), scale).reshape(-1, v.size, x.size)
-        return below @ share, self.kernels.limit - below @ level
+        at = np.minimum((v[:, None] + x / 2).ravel(), self.peak - _APART)
+        below = self.below(at, scale).reshape(-1, v.size, x.size)
+        atom = self.atom(scale)[:, None]
+        return (below - atom[..., None]) @ share, self.kernels.limit - below @ level
+
+    def atom(self, scale: Array) -> Array:
+        """Return P(φ′ = 0), or below 1e-308 in a function of the caller's, (n,)."""
+        lost = self.below(np.array([-LOWEST]), scale)[:, 0]
+        # a slope that only falls reaches 0 nowhere
+        return np.where(self._vanishes, lost, 0.0)
+
+    @cached_property
+    def _vanishes(self) -> bool:
+        far = np.array([side.sign for side in self.sides]) * FARTHEST
+        return bool(np.isneginf(log_slope(self.act, far)).any())
+
+    def bulk(self, weights: Array, rest: Array, scale: Array) -> Array:
+        """Return c of F = … + c u² as u → 0: neurons near the peak, G(t) ~ 1/t; (n,)."""
+        lowest = self.peak - _APART
+        sizes = np.where(np.isneginf(self.value), 0.0, np.exp(-2 * np.maximum(self.value, lowest)))
+        # slopes below all nodes, but for those of the atom
+        rest = np.maximum(rest - self.atom(scale), 0.0)
+        rest = np.where(rest > 1e-12, rest, 0.0)
+        return np.asarray(self.kernels.share_high * (weights @ sizes + rest * np.exp(-2 * lowest)))
 
 
 class Law:
@@ -520,6 +542,7 @@ class Law:
         )
         self.log_density += np.log(2)
         self.log_r = self.v + self.log_level / self.alpha
+        self.bulk = slopes.bulk(weights, rest, self.scale)
         self._tail(weights)
 
     def _tail(self, weights: Array) -> None:
@@ -574,11 +597,21 @@ class Law:
             share[below], density[below] = self._before(log_r[below])
         return share, density
 
+    def deep(self, v: Array) -> tuple[Array, Array]:
+        """Return F without its atom and y^α at v below the grid, (n, k)."""
+        share, level = self.slopes.deep(v, self.scale)
+        return share + self.bulk[:, None] * np.exp(2 * v), level
+
+    @property
+    def atom(self) -> Array:
+        """Return F(0), (n,)."""
+        return self.slopes.atom(self.scale)
+
     def _solved(self, log_r: Array) -> Array:
         """Return v at log r (k,) below the grid, where y hardly changes; first law."""
         v = log_r
         for _ in range(8):
-            v = log_r - np.log(self.slopes.deep(v, self.scale[:1])[1][0]) / self.alpha
+            v = log_r - np.log(self.deep(v)[1][0]) / self.alpha
         return v
 
     def _before(self, log_r: Array) -> tuple[Array, Array]:
@@ -587,9 +620,11 @@ class Law:
         ends = np.concatenate([[0.0], _NODES[:4], [0.5], _NODES[4:], [1.0]])
         near = at[:, None] + 4 * (ends - 0.5)
         v = self._solved(near.ravel())
-        share = self.slopes.deep(v, self.scale[:1])[0][0].reshape(near.shape)
-        slope = share @ _differentiation(ends)[5] / 4
-        return share[:, 5], slope
+        slow = self.slopes.deep(v, self.scale)[0][0].reshape(near.shape)
+        # y is constant where the bulk, which varies as u², counts
+        bulk = self.bulk[0] * np.exp(2 * v.reshape(near.shape)[:, 5])
+        slope = np.maximum(slow @ _differentiation(ends)[5] / 4, 0.0) + 2 * bulk
+        return np.where(np.isneginf(log_r), 0.0, slow[:, 5] + bulk) + self.atom[0], slope
 
     def take(self, rows: Rows) -> Law:
         """Return some of the laws."""
@@ -670,21 +705,23 @@ class Law:
 
     def _deep_quantiles(self, share: float, rows: Rows) -> Array:
         """Return log r at which F is ``share``, below the grid; −∞ for an atom at 0."""
-        at = np.linspace(np.log(-self.v[0]), np.log(_DEEPEST), 45)
-        log_share = np.log(self.slopes.deep(-np.exp(at), self.scale[rows])[0])
+        laws = self.take(rows)
         out = np.full(rows.size, -np.inf)
-        for k, row in enumerate(rows):
-            if log_share[k, -1] >= np.log(share):
-                continue
-            scale = self.scale[[row]]
-            below = int(np.argmax(log_share[k] < np.log(share)))
-            pair, values = at[[below - 1, below]], log_share[k, [below - 1, below]] - np.log(share)
+        start = np.log(-min(self.v[0], -1.0))
+        at = np.linspace(start, np.log(_DEEPEST), 45)
+        wanted = share - laws.atom
+        values = laws.deep(-np.exp(at))[0]
+        for k in np.flatnonzero((wanted > 0) & (values[:, -1] < wanted)):
+            one = laws.take(np.array([k]))
+            above = np.log(np.maximum(values[k], 1e-300) / wanted[k])
+            below = max(1, int(np.argmax(above < 0)))
+            pair, gap = at[[below - 1, below]], above[[below - 1, below]]
             # nearly a power law: secant steps in both logarithms
-            for _ in range(4):
-                place = pair[1] - values[1] * (pair[1] - pair[0]) / (values[1] - values[0])
-                found = self.slopes.deep(-np.exp(np.array([place])), scale)
-                value = float(np.log(found[0][0, 0] / share))
-                pair, values = np.array([pair[1], place]), np.array([values[1], value])
+            for _ in range(6):
+                place = pair[1] - gap[1] * (pair[1] - pair[0]) / (gap[1] - gap[0])
+                found = one.deep(-np.exp(np.array([place])))
+                value = float(np.log(np.maximum(found[0][0, 0], 1e-300) / wanted[k]))
+                pair, gap = np.array([pair[1], place]), np.array([gap[1], value])
                 if abs(value) < 1e-10:
                     break
             out[k] = -np.exp(place) + np.log(found[1][0, 0]) / self.alpha
@@ -692,7 +729,7 @@ class Law:
 
     def share_at(self, log_r: float) -> float:
         """Return F at log r below the grid; one law."""
-        return float(self.slopes.deep(self._solved(np.array([log_r])), self.scale)[0][0, 0])
+        return float(self.deep(self._solved(np.array([log_r])))[0][0, 0] + self.atom[0])
 
     def before(self, log_low: float) -> tuple[Array, Array, float, float]:
         """Return a rule over log r from ``log_low`` ≥ −∞ up to the grid, gain 1; one law.
@@ -709,7 +746,7 @@ class Law:
         # derivatives of F within a panel, and its ends, from polynomials in log(−v)
         ends = np.concatenate([[0.0], _NODES, [1.0]])
         v = -breaks[:-1, None] * np.exp(width * ends)
-        share, level = (a[0].reshape(v.shape) for a in self.slopes.deep(v.ravel(), self.scale[:1]))
+        share, level = (a[0].reshape(v.shape) for a in self.deep(v.ravel()))
         slope = share @ _differentiation(ends).T
         mass = -slope[:, 1:-1] * _WEIGHTS
         log_r = v + np.log(level) / self.alpha
@@ -753,14 +790,22 @@ def _panels(left: Array, right: Array, count: int) -> Rule:
 
 
 LOWEST = 1e22  # of −log|φ′| in the tables of where it falls
+_APART = 8.0  # slopes within e^-8 of the peak are far above all that is below the grid
+
+
+@lru_cache(maxsize=32)
+def _peak(act: Activation) -> float:
+    peak = max(max(side.start, side.value.max(initial=-np.inf)) for side in _slope_sides(act))
+    if not np.isfinite(peak):
+        raise ValueError(f"phi' of {act.name} is 0 everywhere: W·D has no spectrum.")
+    return float(peak)
 
 
 @lru_cache(maxsize=32)
 def _falls(act: Activation) -> tuple[interpolate.BSpline, ...]:
-    """Return for each side log h, beyond which log|φ′| stays below s, as a spline in log(−s)."""
-    peak = max(float(log_slope(act, np.array(NEAREST))), 0.0)
-    at = np.linspace(np.log(max(6.0 - peak, 1.0)), np.log(LOWEST), 1500)
-    level = -np.exp(at)
+    """Return for each side log h, beyond which log|φ′| stays e^s below its peak, by log s."""
+    at = np.linspace(np.log(_APART - 1), np.log(LOWEST), 1500)
+    level = _peak(act) - np.exp(at)
     splines = []
     for side in _slope_sides(act):
         above = np.flatnonzero(side.value > level[0])

@@ -340,8 +340,9 @@ def modulus_cdf(
     0 is P(φ′(h) = 0).
 
     alpha in (0.5, 2], D_w > 0, r ≥ 0, broadcast together; ``log_q`` takes the place of the fixed
-    point. Relative error at most 1e-6 (in practice 1e-9). Raises ValueError for values out of
-    range and where there is no fixed point.
+    point. Relative error at most 1e-6 (in practice 1e-9), but for an absolute 1e-12 where φ′ passes
+    through 0 away from h = 0 (GELU). Raises ValueError for values out of range and where there is
+    no fixed point.
 
     >>> float(np.round(modulus_cdf("linear", 2.0, 4.0, 1.0, log_q=0.0), 12))
     0.25
@@ -594,6 +595,8 @@ class _Deep:
         if measure is not _log_power:
             # to rounding these moduli are 0
             return self.share * float(measure(np.array([-np.inf]), np.array([power]))[0])
+        if self.low == -np.inf and self.law.atom[0] > 1e-300:
+            return -np.inf
         log_r, mass, share, fall = self.rule
         total = float(mass @ measure(log_r + self.log_gain, np.array(power)))
         # a slope that falls like a power of h leaves nothing further down

@@ -376,6 +376,56 @@ def test_eigenvalues_of_sampled_matrices_come_closer_with_width():
     assert -0.75 < slope < -0.25
 
 
+@given(
+    alpha=st.one_of(st.floats(0.51, 2.0), st.just(2.0)),
+    gain=st.floats(0.03, 8),
+    D_b=st.sampled_from([0.0, 0.3]),
+    name=st.sampled_from(["tanh", "erf", "sigmoid", "arctan", "softsign", "hard-tanh"]),
+    log_r=st.lists(st.floats(-100, 4), min_size=12, max_size=12),
+)
+@settings(max_examples=30, deadline=None)
+def test_every_law_is_a_law(alpha, gain, D_b, name, log_r):
+    r = np.append(0.0, np.exp(np.sort(log_r)))
+    share = levy.modulus_cdf(name, alpha, gain**alpha, r, D_b=D_b)
+    assert share[0] >= 0
+    assert share[-1] <= 1 + 1e-12
+    assert np.all(np.diff(share) >= -1e-9 * share[1:])
+    assert np.all(levy.eigenvalue_density(name, alpha, gain**alpha, r[1:], D_b=D_b) >= 0)
+    balance = levy.jacobian_average(name, alpha, gain**alpha, "balance", D_b=D_b)
+    assert abs(balance) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize(("name", "alpha"), [("linear", 2.0), ("relu", 2.0), ("gelu", 2.0)])
+def test_small_moduli_far_below_the_grid(name, alpha):
+    """No seam where the grid ends; a flat density where slopes are bounded away from 0."""
+    r = np.array([1e-60, 1e-20, 1e-14, 1e-12])
+    share = levy.modulus_cdf(name, alpha, 1.5, r, log_q=0.0)
+    density = levy.eigenvalue_density(name, alpha, 1.5, r, log_q=0.0)
+    atom = levy.modulus_cdf(name, alpha, 1.5, 0.0, log_q=0.0)
+    if name in ("linear", "relu"):
+        np.testing.assert_allclose(density, 1 / (np.pi * 1.5), rtol=1e-6)
+        np.testing.assert_allclose(share, atom + (1 - atom) * 0, atol=1e-20)
+    else:
+        # φ′ passes through 0 with a slope: F ~ r, ρ ~ 1/r, up to 1/log r of the left tail
+        np.testing.assert_allclose(share, share[0] / r[0] * r, rtol=0.02, atol=1e-12)
+        np.testing.assert_allclose(density * 2 * np.pi * r**2, share, rtol=0.02, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "alpha"), [("tanh", 1.0), ("sigmoid", 1.5), ("erf", 1.3)])
+def test_no_seam_where_the_grid_ends(name, alpha):
+    """Across e^−30, log F is smooth to third differences, and the density its slope."""
+    log_r = -np.arange(26.0, 37.0)
+    share = levy.modulus_cdf(name, alpha, 1.5, np.exp(log_r))
+    thirds = np.diff(np.log(share), 3)
+    assert np.abs(thirds).max() < 1e-3
+    assert np.ptp(thirds) < 0.7 * np.abs(thirds).max()
+    density = levy.eigenvalue_density(name, alpha, 1.5, np.exp(log_r))
+    central = (share[:-2] - share[2:]) / 2
+    np.testing.assert_allclose(
+        2 * np.pi * np.exp(2 * log_r[1:-1]) * density[1:-1], central, rtol=5e-3
+    )
+
+
 # --- averages ---
 
 
