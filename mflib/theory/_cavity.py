@@ -533,6 +533,7 @@ class Law:
     def __init__(self, slopes: Slopes, log_q: Array) -> None:
         self.slopes, self.alpha, self.v = slopes, slopes.alpha, slopes.v
         self.scale = slopes.scale(log_q)
+        self._quantiles: dict[tuple[float, int], Array] = {}
         weights, rest = slopes.weights(log_q)
         # (5, n, grid): the matrices are shared by all q
         averages = np.matmul(weights, np.swapaxes(slopes.table, 1, 2))
@@ -629,6 +630,7 @@ class Law:
     def take(self, rows: Rows) -> Law:
         """Return some of the laws."""
         other = copy(self)
+        other._quantiles = {key: log_r[rows] for key, log_r in self._quantiles.items()}
         for name in _ROWS:
             setattr(other, name, getattr(self, name)[rows])
         other.growth, other.decay = (
@@ -681,8 +683,13 @@ class Law:
     def quantile(self, share: float, side: int) -> Array:
         """Return log r (n,) of gain 1 at which F (side −1) or 1 − F (side +1) is ``share``.
 
-        −∞ or the end of floats where no eigenvalue is that rare.
+        ±∞ where no eigenvalue is that rare.
         """
+        if (share, side) not in self._quantiles:
+            self._quantiles[share, side] = self._quantile(share, side)
+        return self._quantiles[share, side]
+
+    def _quantile(self, share: float, side: int) -> Array:
         v = np.empty(self.log_r.shape[0])
         for row in range(v.size):
             if side < 0:

@@ -570,7 +570,10 @@ def _averages(law: Law, log_gain: Array, measures: list[tuple[Measure, Array]], 
             # f may overflow where nothing is left
             out[k] = np.sum(np.where(mass > 0, mass * values, 0.0), axis=1)
     for row in np.flatnonzero(low < law.log_r[:, 0]):
-        deep = _Deep(law.take(np.array([row])), float(log_gain[row]), float(low[row]))
+        one = law.take(np.array([row]))
+        by_share = bool(cut.rarest) and low[row] == one.quantile(cut.rarest, -1)[0]
+        known = cut.rarest if by_share and np.isfinite(low[row]) else None
+        deep = _Deep(one, float(log_gain[row]), float(low[row]), known)
         for k, (measure, powers) in enumerate(measures):
             out[k, row] += deep.average(measure, float(powers[row]))
     return out
@@ -579,12 +582,14 @@ def _averages(law: Law, log_gain: Array, measures: list[tuple[Measure, Array]], 
 class _Deep:
     """Know what moduli below the grid, 1e-13 of the largest slope, add to averages; one law."""
 
-    def __init__(self, law: Law, log_gain: float, low: float) -> None:
-        self.law, self.log_gain, self.low = law, log_gain, low
+    def __init__(self, law: Law, log_gain: float, low: float, below: float | None) -> None:
+        self.law, self.log_gain, self.low, self.below = law, log_gain, low, below
 
     @cached_property
     def share(self) -> float:
-        below = self.law.share_at(self.low) if np.isfinite(self.low) else 0.0
+        below = self.below
+        if below is None:
+            below = self.law.share_at(self.low) if np.isfinite(self.low) else 0.0
         return float(np.exp(self.law.log_share[0, 0]) - below)
 
     @cached_property
@@ -634,7 +639,8 @@ class PhaseDiagram:
 
     ``log_q`` (n, m). ``ordered`` (n,) is the gain at which q* = 0.01 (the paper's text),
     ``ordered_y`` (n,) that at which y(|z| = 1) = 0.01 y(0) (its public code); NaN outside
-    [gain[0], gain[-1]].
+    [gain[0], gain[-1]]. y(0) is finite, (2/Γ(1 + α))^{1/α} where φ′ vanishes nowhere, and for
+    α < 2 y falls to 0 only as |z| → ∞, so both lines exist at every α.
     ``log_power`` (f₁), ``shifted_power`` (f₂) and ``balance`` are compared with their own values on
     the line ``ordered``; see also ``edge_balance``.
     """
@@ -760,20 +766,20 @@ class _Column:
         return np.asarray(point.log_q)
 
     def order_parameter(self, law: Law, gain: Array) -> Array:
-        """Return y(|z| = 1), (n,)."""
+        """Return y(|z| = 1)/y(0), (n,); y(0)^α = P(φ′ ≠ 0) E[S^{−α/2}]."""
         log_gain = np.log(gain)
-        return np.asarray(np.exp(-log_gain - law.log_u_anywhere(-log_gain)))
+        at_zero = (self.slopes.kernels.limit * (1 - law.atom)) ** (1 / self.alpha)
+        return np.asarray(np.exp(-log_gain - law.log_u_anywhere(-log_gain)) / at_zero)
 
     def ordered_y(self) -> float:
         """Return the gain at which y(|z| = 1) first rises through 0.01 y(0)."""
-        level = ORDERED_Y * self.slopes.kernels.limit ** (1 / self.alpha)
         y = [self.order_parameter(law, self.path[part]) for part, law in self.parts]
-        above = np.concatenate(y)[: self.gains.size] > level
+        above = np.concatenate(y)[: self.gains.size] > ORDERED_Y
         rises = np.flatnonzero(~above[:-1] & above[1:])[:1]
 
         def gap(gain: Array) -> Array:
             y = self.order_parameter(self.slopes.law(self.lengths(gain)), gain)
-            return np.asarray(y - level)
+            return np.asarray(y - ORDERED_Y)
 
         return (
             float(_falsi(gap, self.gains[rises], self.gains[rises + 1])[0])
