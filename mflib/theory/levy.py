@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import interpolate, special
 
-from mflib.theory import _cavity, activations, mean_field, stable
+from mflib.theory import _cavity, _extinction, activations, mean_field, stable
 from mflib.theory._arrays import Array, broadcast, chunks, number
 from mflib.theory._cavity import Law, Side
 from mflib.theory.activations import Activation
@@ -319,6 +319,75 @@ def fixed_point(
             log_q[rows] = np.log(gaussian.q)
         reason[rows] = np.where(np.isnan(gaussian.q), gaussian.reason, "")
     return FixedPoint(log_q, np.exp(log_q), reason)
+
+
+def gain_of(
+    activation: str | Activation, alpha: ArrayLike, log_q: ArrayLike, D_b: ArrayLike = 0.0
+) -> Array:
+    """Return the gain D_w^{1/α} whose fixed point is q: D_w = (q − D_b)/E|φ(h)|^α (eq. 5).
+
+    alpha in (0.5, 2], log_q ≤ 20 and finite, D_b in [0, q], broadcast together. The paper's ordered
+    line is that of q* = 0.01. Raises ValueError for values out of range and where E|φ(h)|^α is 0 or
+    does not exist.
+
+    >>> float(np.round(gain_of("tanh", 1.5, np.log(0.01)), 4))
+    0.7606
+    """
+    act = activations.get(activation)
+    alphas, lengths, biases = broadcast(
+        alpha=_alphas(alpha), log_q=_log_lengths(log_q), D_b=number("D_b", D_b, 0.0)
+    )
+    with np.errstate(under="ignore"):
+        excess = np.exp(lengths) - biases
+    if np.isneginf(lengths).any() or (excess < 0).any():
+        raise ValueError("log_q must be finite and q = e^(log_q) at least D_b: raise log_q.")
+    mean = np.empty(alphas.shape)
+    for value in np.unique(alphas):
+        rows = alphas == value
+        mean[rows] = _log_mean(act, float(value), lengths[rows])
+    if np.isneginf(mean).any():
+        raise ValueError(f"E|phi(h)|^alpha of {act.name!r} is 0 there: give another log_q.")
+    with np.errstate(divide="ignore"):
+        # without bias the logarithm is kept, where q itself underflows
+        log_excess = np.where(biases == 0, lengths, np.log(excess))
+    return np.asarray(np.exp((log_excess - mean) / alphas))
+
+
+def finite_width_gain(
+    alpha: ArrayLike, width: ArrayLike, *, activation: str | Activation = "tanh"
+) -> Array:
+    """Return the gain below which signals die out in networks of N = ``width`` neurons, no bias.
+
+    While pre-activations are small, each layer multiplies their length by D_w T, T = (|φ′(0)|^α/2N)
+    Σ_j |Z_j|^α, Z_j ~ S_α(1), independently, so lengths fall to 0 in almost every network where
+    log D_w + E log T < 0, and leave 0 where it is above: the gain is exp(−E log T/α). At α = 2 that
+    is exp((log(N/2) − ψ(N/2))/2), near 1 + 1/2N; for α < 2 it falls to 0 as (log N)^{−1/α}, though
+    at infinite width q* > 0 at every gain.
+
+    alpha in (0.5, 2], width a whole number of at least 1, broadcast together. Relative error at
+    most 1e-10. Raises ValueError for values out of range, φ(0) ≠ 0 and φ′(0) = 0, and where φ has a
+    kink at 0.
+
+    >>> finite_width_gain([2.0, 1.0], 784).round(6)
+    array([1.000638, 0.335823])
+    """
+    act = activations.get(activation)
+    slope = float(np.abs(act.d1(0.0)))
+    if float(act(0.0)) != 0 or slope == 0 or 0.0 in act.kinks:
+        raise ValueError(
+            f"Signals of {act.name!r} do not shrink in proportion near 0: take an activation with "
+            "phi(0) = 0 and a slope there, such as tanh."
+        )
+    alphas, widths = broadcast(alpha=_alphas(alpha), width=number("width", width, 1.0))
+    if (widths != np.floor(widths)).any():
+        raise ValueError(
+            f"width = {widths[widths != np.floor(widths)][0]:g} must be a whole number."
+        )
+    growth = [
+        _extinction.mean_log_growth(float(a), int(n))
+        for a, n in zip(alphas.flat, widths.flat, strict=True)
+    ]
+    return np.asarray(np.exp(-np.reshape(growth, alphas.shape) / alphas) / slope)
 
 
 # --- eigenvalues ----------------------------------------------------------------------------------
@@ -748,8 +817,7 @@ class _Column:
     ) -> None:
         self.act, self.alpha, self.gains, self.D_b, self.measures = act, alpha, gains, D_b, measures
         self.slopes = _cavity.slopes(act, alpha)
-        mean = np.exp(_log_mean(act, alpha, np.log([ORDERED_Q])))[0]
-        gain = float(((ORDERED_Q - D_b) / mean) ** (1 / alpha))
+        gain = float(gain_of(act, alpha, np.log(ORDERED_Q), D_b))
         self.ordered = gain if gains[0] <= gain <= gains[-1] else np.nan
         self.start = gains[-1] if np.isnan(self.ordered) else self.ordered
         self.path = np.append(gains, self.start * np.array([1, 1 + _BESIDE]))

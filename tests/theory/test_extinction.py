@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import digamma
 
-from mflib.theory import _extinction, stable
+from mflib.theory import _extinction, levy, stable
 
 RNG = 20_220_324
 
@@ -51,3 +51,61 @@ def test_heavy_tails_grow_with_the_logarithm_of_the_width(alpha):
     expected = stable.tail_constant(alpha) / alpha
     away = np.abs(slopes / expected - 1)
     assert away[1] < away[0] < 0.15
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.4, 2.0])
+def test_signals_die_out_below_the_line_and_not_above(alpha):
+    rng, width, layers = np.random.default_rng(RNG), 60, 250
+    line = float(levy.finite_width_gain(alpha, width))
+    log_q = {}
+    for factor in (0.8, 1.25):
+        q = np.full(20, 1e-6)
+        for _ in range(layers):
+            z = np.abs(stable.sample(alpha, (20, width), rng=rng))
+            x = np.tanh((q[:, None] / 2) ** (1 / alpha) * z)
+            q = np.maximum((factor * line) ** alpha * np.mean(x**alpha, axis=1), 1e-280)
+        log_q[factor] = np.log(q)
+    # far below 1 the walk has the drift ±α log 1.25 a layer and a spread of about √layers
+    assert np.median(log_q[0.8]) < np.log(1e-6) - 0.15 * alpha * layers / 2
+    assert np.median(log_q[1.25]) > np.log(1e-3)
+
+
+def test_the_line_scales_with_the_slope_at_0():
+    at_tanh = levy.finite_width_gain([1.2, 2.0], 300)
+    erf = levy.finite_width_gain([1.2, 2.0], 300, activation="erf")
+    np.testing.assert_allclose(erf / at_tanh, np.sqrt(np.pi) / 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"alpha": 0.4, "width": 10}, r"alpha = 0\.4 is out of range"),
+        ({"alpha": 1.5, "width": 0}, r"width = 0 is out of range"),
+        ({"alpha": 1.5, "width": 2.5}, r"width = 2\.5 must be a whole number"),
+        ({"alpha": 1.5, "width": 10, "activation": "sigmoid"}, r"take an activation with"),
+        ({"alpha": 1.5, "width": 10, "activation": "relu"}, r"take an activation with"),
+    ],
+)
+def test_what_has_no_such_line_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        levy.finite_width_gain(**values)
+
+
+@pytest.mark.parametrize("D_b", [0.0, 0.3])
+def test_the_gain_of_a_length_has_that_length(D_b):
+    alpha, log_q = np.array([[1.0], [1.5], [1.9]]), np.log([0.5, 2.0])
+    gain = levy.gain_of("tanh", alpha, log_q, D_b)
+    found = levy.fixed_point("tanh", alpha, gain**alpha, D_b).log_q
+    np.testing.assert_allclose(found, np.broadcast_to(log_q, found.shape), atol=1e-8)
+
+
+def test_the_gain_of_a_length_below_the_floats_is_found():
+    gain = levy.gain_of("tanh", 1.9, -6000.0)
+    assert float(levy.fixed_point("tanh", 1.9, gain**1.9).log_q) == pytest.approx(-6000, rel=1e-9)
+
+
+def test_no_gain_has_a_length_below_that_of_its_biases():
+    with pytest.raises(ValueError, match="at least D_b"):
+        levy.gain_of("tanh", 1.5, np.log(0.1), 0.2)
+    with pytest.raises(ValueError, match="must be finite"):
+        levy.gain_of("tanh", 1.5, -np.inf)
