@@ -18,8 +18,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from mflib.experiment._blocks import Shape
+from mflib.experiment.layers import Workspace
 
 _tanh_chain = torch.ops.aten.tanh_backward.grad_input
 _CHUNK_BYTES = {"cpu": 8 * 2**20, "cuda": 2**30}
@@ -178,13 +180,13 @@ def pick(geometry: Geometry, members: Class, z: Tensor) -> Tensor:
 
 
 def decode(geometry: Geometry, weight: Tensor, bias: Tensor, z: Tensor) -> Tensor:
-    """Return V z + a, (g, features of the target, n); weight (g, C_to, C_from, taps)."""
+    """Return V z + a, (g, features of the target, n); weight (g, C_from, taps, C_to)."""
     g, n = z.shape[0], z.shape[-1]
     channels, positions = geometry.channels[1], geometry.positions[1]
     classes = geometry.classes(z.device)
     out = z.new_empty(g, channels, positions, n)
     for members in classes:
-        part = torch.baddbmm(bias, matrix(weight, members), gather(geometry, members, z))
+        part = torch.baddbmm(bias, matrix(weight, members).mT, gather(geometry, members, z))
         if len(members.writes) == positions:
             return part.view(g, channels * positions, n)
         out[:, :, members.writes] = part.view(g, channels, -1, n)
@@ -192,10 +194,10 @@ def decode(geometry: Geometry, weight: Tensor, bias: Tensor, z: Tensor) -> Tenso
 
 
 def matrix(weight: Tensor, members: Class) -> Tensor:
-    """Return the taps of one class as a matrix, (g, C_to, C_from·taps): a view where it is all."""
-    if len(members.taps) == weight.shape[3]:
-        return weight.flatten(2)
-    return weight[..., list(members.taps)].flatten(2)
+    """Return the taps of one class as a matrix, (g, C_from·taps, C_to): a view where it is all."""
+    if len(members.taps) == weight.shape[2]:
+        return weight.flatten(1, 2)
+    return weight[:, :, list(members.taps)].flatten(1, 2)
 
 
 def draw(geometry: Geometry, seeds: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -205,7 +207,7 @@ def draw(geometry: Geometry, seeds: Sequence[int], dtype: torch.dtype) -> tuple[
     """
     source, target = geometry.channels
     bound = 1 / math.sqrt((target if geometry.spatial else source) * geometry.taps)
-    weight = torch.empty(len(seeds), target, source, geometry.taps, dtype=dtype)
+    weight = torch.empty(len(seeds), source, geometry.taps, target, dtype=dtype)
     bias = torch.empty(len(seeds), target, 1, dtype=dtype)
     for k, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(seed)
@@ -217,13 +219,14 @@ def draw(geometry: Geometry, seeds: Sequence[int], dtype: torch.dtype) -> tuple[
 class Stack:
     """Decoders of one geometry, trained together.
 
-    ``weight`` (g, C_to, C_from, taps), ``bias`` (g, C_to, 1).
+    ``weight`` (g, C_from, taps, C_to), ``bias`` (g, C_to, 1).
 
     The loss of each is the mean over the batch and over all its outputs of (ẑ − z^{l−1})², and
     ∂/∂V of it is one product, so there is no graph. Adam is torch's fused one: one pass over
     parameters and moments, element by element, so a stack moves as its members would alone.
     They are taken in runs small enough to stay in the processor's caches between the product
     that forms a gradient and the step that uses it; the runs share the memory of one gradient.
+    Weights lie in memory with what they write to last, the order in which products are fastest.
     """
 
     def __init__(
@@ -246,22 +249,31 @@ class Stack:
         run = max(1, min(len(weight), _CHUNK_BYTES[weight.device.type] // each))
         self.runs = [slice(k, min(k + run, len(weight))) for k in range(0, len(weight), run)]
         self.gradient = (torch.empty_like(weight[:run]), torch.empty_like(bias[:run]))
-        self.optimisers = []
-        for part in self.runs:
-            count = part.stop - part.start
-            parameters = []
-            for whole, gradient in zip((weight, bias), self.gradient, strict=True):
-                parameter = whole[part].detach().requires_grad_()
-                parameter.grad = gradient[:count]
-                parameters.append(parameter)
-            self.optimisers.append(torch.optim.Adam(parameters, lr=learning_rate, fused=True))
+        self.work = Workspace(weight)
+        self.rate = learning_rate
+        self.moments = [
+            [torch.zeros_like(whole) for whole in (weight, bias)] for _ in ("first", "second")
+        ]
+        self.taken = [torch.zeros((), dtype=torch.float32, device=weight.device) for _ in range(2)]
 
     def step(self, z: Tensor, below: Tensor) -> None:
         """Take one step on a batch; z (g, features, n) and what it came from, z^{l−1}."""
         scale = 2 / (z.shape[-1] * math.prod(self.geometry.target))
-        for part, optimiser in zip(self.runs, self.optimisers, strict=True):
+        for part in self.runs:
             self._gradient(part, z[part], below[part], scale)
-            optimiser.step()
+            self._descend(part)
+        for taken in self.taken:
+            taken.add_(1)
+
+    def _descend(self, part: slice) -> None:
+        first, second = ([moment[part] for moment in both] for both in self.moments)
+        adam(
+            [self.weight[part], self.bias[part]],
+            [gradient[: part.stop - part.start] for gradient in self.gradient],
+            first, second, [], [taken.clone() for taken in self.taken],
+            fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.rate, weight_decay=0.0,
+            eps=1e-8, maximize=False,
+        )  # fmt: skip
 
     def _gradient(self, part: slice, z: Tensor, below: Tensor, scale: float) -> None:
         slope, shift = (whole[: len(z)] for whole in self.gradient)
@@ -269,17 +281,19 @@ class Stack:
         for members in self.geometry.classes(z.device):
             read = gather(self.geometry, members, z)
             weight = matrix(self.weight[part], members)
-            out = torch.baddbmm(self.bias[part], weight, read)
+            out = self.work("out", len(z), weight.shape[2], read.shape[2])
+            delta = self.work("delta", *out.shape)
+            torch.baddbmm(self.bias[part], weight.mT, read, out=out)
             if self.bounded:
                 torch.tanh(out, out=out)
-            delta = (out - pick(self.geometry, members, below)).mul_(scale)
+            torch.sub(out, pick(self.geometry, members, below), out=delta).mul_(scale)
             if self.bounded:
                 _tanh_chain(delta, out, grad_input=delta)
             if len(members.taps) == self.geometry.taps:
-                torch.bmm(delta, read.mT, out=slope.flatten(2))
+                torch.bmm(read, delta.mT, out=slope.flatten(1, 2))
             else:
-                found = torch.bmm(delta, read.mT)
-                slope[..., list(members.taps)] = found.unflatten(2, (-1, len(members.taps)))
+                found = torch.bmm(read, delta.mT)
+                slope[:, :, list(members.taps)] = found.unflatten(1, (-1, len(members.taps)))
             shift += delta.sum(2, keepdim=True)
 
 
@@ -292,7 +306,7 @@ def regress(geometry: Geometry, z: Tensor, below: Tensor, noise: float) -> tuple
     the mean of theirs: a transposed convolution has one per channel. z (g, features, n).
     """
     source, target = geometry.channels
-    weight = z.new_zeros(len(z), target, source, geometry.taps)
+    weight = z.new_zeros(len(z), source, geometry.taps, target)
     bias = z.new_zeros(len(z), target, 1)
     # Taken off first: a signal far below the mean would drown in the rounding of mean squares.
     middle = z.reshape(len(z), source, -1).mean(2)
@@ -318,8 +332,8 @@ def regress(geometry: Geometry, z: Tensor, below: Tensor, noise: float) -> tuple
         gram.div_(count).baddbmm_(seen, seen.mT, alpha=-1)
         cross.div_(count).baddbmm_(seen, hoped.mT, alpha=-1)
         gram.diagonal(dim1=1, dim2=2).add_(noise**2)
-        solved = torch.cholesky_solve(cross, torch.linalg.cholesky(gram)).mT
-        weight[..., list(members.taps)] = solved.unflatten(2, (source, taps))
+        solved = torch.cholesky_solve(cross, torch.linalg.cholesky(gram))
+        weight[:, :, list(members.taps)] = solved.unflatten(1, (source, taps))
         share = len(members.writes) / geometry.positions[1]
-        bias += share * (aim + hoped - torch.bmm(solved, level + seen))
+        bias += share * (aim + hoped - torch.bmm(solved.mT, level + seen))
     return weight, bias
