@@ -110,7 +110,7 @@ def measure(options: argparse.Namespace) -> None:
     )
     # Decoders of shrinking layers differ: their mean over depth, by the midpoint rule.
     tried = 6 if options.shrinking else 1
-    middles = [round(network.depth * (k + 0.5) / tried) for k in range(tried)]
+    middles = [max(1, round(network.depth * (k + 0.5) / tried)) for k in range(tried)]
     zs: dict[int, Tensor] = {}
     fit = x[: options.fit]
 

@@ -29,7 +29,8 @@ from mflib.experiment.networks import ARCHITECTURES, FullyConnected, Network
 
 MODES = ("faithful", "closed-form")
 CONVENTIONS = ("printed", "published")
-MEASURES = ("relative", "differential")
+_THRESHOLDS = {"relative": 0.005, "differential": 0.3, "correlation": 0.1}
+MEASURES = tuple(_THRESHOLDS)
 _REACH = 0.5  # see noise_floor
 _MNIST_STEPS = 938
 _SHIFT = 1e-12  # what the published code adds to every pixel before it normalises
@@ -481,7 +482,7 @@ def predict(
     *,
     measure: str = "relative",
     convention: str = "printed",
-    threshold: float = 0.005,
+    threshold: float | None = None,
     seeds: Sequence[int] = (0,),
     n_batches: int = 4,
     batch: int = 100,
@@ -498,8 +499,10 @@ def predict(
 
     ``measure``: "relative" averages D(image‖reconstruction) over a batch; with
     ``convention="published"`` it takes the median over images of D_l/D_L, so that ``threshold``
-    is relative to the last value. "differential" is steadier, and finds the remains of information
-    in chaotic networks that the relative entropy does not see; its natural threshold is about 0.1.
+    is relative to the last value (0.005 unless given). "differential" is steadier, and finds the
+    remains of information in chaotic networks that the relative entropy does not see (0.3).
+    "correlation" (0.1) is not the paper's: use it where ℓ* is to peak at criticality, since it is
+    the one whose value at complete loss is known, so that slow loss is not taken for saturation.
     The interval is Student's over the seeds' means, over batches where there is one seed, and
     stays within 0 … L. Raises ValueError for too few images and for what ``cascade`` refuses.
     """
@@ -519,6 +522,8 @@ def predict(
         )
     held = n_batches * kept
     fit, parts = x[:-held], x[-held:].split(kept)
+    if threshold is None:
+        threshold = _THRESHOLDS[measure]
     rows, curves = [], []
     for seed, model_ in _drawn(model, seeds, x[0].numel()):
         fitted = cascade(model_, fit, seed=seed, **settings)
@@ -529,11 +534,7 @@ def predict(
             )
         for number, part in enumerate(parts):
             curve = _curve(part, fitted.reconstruct(part).cpu(), measure, convention)
-            lossless = _curve(part, part.unsqueeze(0), measure, convention)
-            end = cutoff(
-                curve, threshold,
-                lossless=float(lossless[0]) if convention == "printed" else None,
-            )  # fmt: skip
+            end = cutoff(curve, threshold, **_ends(part, measure, convention))
             rows.append({"seed": seed, "batch": number, "cutoff": end})
             curves.append(curve)
     table, every = pd.DataFrame(rows), np.array(curves)
@@ -699,6 +700,8 @@ def _student(samples: np.ndarray, level: float) -> tuple[Any, Any]:
 
 def _curve(images: Tensor, out: Tensor, measure: str, convention: str) -> np.ndarray:
     """Return the entropy of one batch's reconstructions (layers, n, …) at each layer."""
+    if measure == "correlation":
+        return correlation(images.cpu(), out).numpy()
     if measure == "differential":
         return differential_entropy(out.flatten(2), convention=convention).numpy()
     each = relative_entropy(images.cpu(), out, convention=convention)
@@ -706,6 +709,15 @@ def _curve(images: Tensor, out: Tensor, measure: str, convention: str) -> np.nda
         return each.mean(1).numpy()
     last = each[-1].clamp_min(torch.finfo(each.dtype).tiny)
     return (each / last).median(1).values.numpy()
+
+
+def _ends(images: Tensor, measure: str, convention: str) -> dict[str, Any]:
+    """Return what ``cutoff`` is to know of the value of a measure at no loss, or at all."""
+    if measure == "correlation":
+        return {"lost": 0.0}
+    if convention == "published":  # a ratio to the last value: no loss at all is 0/0
+        return {}
+    return {"lossless": float(_curve(images, images.cpu().unsqueeze(0), measure, convention)[0])}
 
 
 def _drawn(
@@ -759,15 +771,7 @@ def relative_entropy(
     0.046
     """
     _convention(convention)
-    x, y = (torch.as_tensor(values).double() for values in (images, reconstructed))
-    if x.ndim < 2 or y.ndim < x.ndim or y.shape[y.ndim - x.ndim :] != x.shape:
-        raise ValueError(
-            f"images {tuple(x.shape)} and reconstructions {tuple(y.shape)} do not fit: give "
-            "(n, …) and (…, n, …), pixels last"
-        )
-    _all_finite("images", x)
-    _all_finite("reconstructed", y)
-    x, y = x.flatten(1), y.reshape(*y.shape[: y.ndim - x.ndim + 1], -1)
+    x, y = _pairs(images, reconstructed)
     if convention == "published":
         p, q = (v - v.amin(-1, keepdim=True) + _SHIFT for v in (x, y))
     else:
@@ -819,12 +823,44 @@ def differential_entropy(
     return (0.5 * math.log(2 * math.pi * math.e) + deviation.log()).mean(-1)
 
 
+def correlation(images: Tensor, reconstructed: Tensor) -> Tensor:
+    """Return the correlation between images and reconstructions, each about its mean image.
+
+    r = Σ δx δx̄ / √(Σ δx² Σ δx̄²), over images and pixels, δ the deviation from the mean over
+    images: 1 for perfect reconstructions, and 0 up to 1/√(n · effective pixels) once images of a
+    batch no longer determine theirs, whatever is reconstructed instead. Two saturation values
+    that are known, where the entropies have one that is not. ``images`` (n, …),
+    ``reconstructed`` (…, n, …): returns the axes in front. Where either does not vary at all,
+    r = 0. Raises ValueError for shapes that do not fit, one image, and values not finite.
+    """
+    x, y = _pairs(images, reconstructed)
+    if len(x) < 2:
+        raise ValueError("1 image has no deviation over images: give at least 2, better 100")
+    x, y = x - x.mean(-2, keepdim=True), y - y.mean(-2, keepdim=True)
+    norm = (x.square().sum((-2, -1)) * y.square().sum((-2, -1))).sqrt()
+    return torch.where(norm > 0, (x * y).sum((-2, -1)) / norm.clamp_min(1e-300), 0.0)
+
+
+def _pairs(images: Tensor, reconstructed: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both in float64 with the pixels on one axis."""
+    x, y = (torch.as_tensor(values).double() for values in (images, reconstructed))
+    if x.ndim < 2 or y.ndim < x.ndim or y.shape[y.ndim - x.ndim :] != x.shape:
+        raise ValueError(
+            f"images {tuple(x.shape)} and reconstructions {tuple(y.shape)} do not fit: give "
+            "(n, …) and (…, n, …), pixels last"
+        )
+    _all_finite("images", x)
+    _all_finite("reconstructed", y)
+    return x.flatten(1), y.reshape(*y.shape[: y.ndim - x.ndim + 1], -1)
+
+
 def cutoff(
     entropy: Any,
     threshold: float = 0.005,
     *,
     relative: bool = False,
     lossless: float | None = None,
+    lost: float | None = None,
 ) -> np.ndarray | int:
     """Return the layer ℓ* from which on an entropy stays at its last value, 0 … L.
 
@@ -840,7 +876,13 @@ def cutoff(
     A flat curve is also what a network shows that loses nothing. ``lossless``, the entropy of
     perfect reconstructions (0 for the relative entropy, that of the images themselves for the
     differential one), tells the two apart: a flat curve that ends within the threshold of it
-    gets L. Raises ValueError for a NaN, no layer, and a threshold below 0. (Paper, A.2.)
+    gets L. A curve that creeps fools the rule as well: near criticality an entropy may change by
+    less than the threshold over many layers with most of the image still there. Where the value
+    of complete loss is known, ``lost`` takes the place of the last value (0 for ``correlation``):
+    ℓ* is then the layer after the deepest one that differs from it, L where that is layer L
+    itself, and 0 where none does.
+
+    Raises ValueError for a NaN, no layer, and a threshold below 0. (Paper, A.2.)
 
     >>> cutoff([-2.0, -5.0, -9.0, -9.001, -9.0], 0.005), cutoff([-9.0, -9.0], 0.005)
     (3, 0)
@@ -852,15 +894,15 @@ def cutoff(
         raise ValueError(f"entropy has shape {curve.shape}: give one value per layer, (…, L)")
     if np.isnan(curve).any():
         raise ValueError("entropy holds NaN: there is no cutoff of a curve that is not known")
-    last = curve[..., -1:]
+    last = curve[..., -1:] if lost is None else np.float64(lost)
     with np.errstate(invalid="ignore"):  # −∞ − (−∞): equal, so no difference
         away = np.abs(np.where(curve == last, 0.0, curve - last))
     beyond = away > (eta * np.abs(last) if relative else eta)
     layers = curve.shape[-1]
     found = np.where(beyond, np.arange(1, layers + 1), 0).max(-1)
-    out = np.where(found > 0, found + 1, 0)
+    out = np.where(found > 0, np.minimum(found + 1, layers), 0)
     if lossless is not None:
-        kept = np.abs(last[..., 0] - lossless) <= (eta * abs(lossless) if relative else eta)
+        kept = np.abs(curve[..., -1] - lossless) <= (eta * abs(lossless) if relative else eta)
         out = np.where((found == 0) & kept, layers, out)
     return int(out) if out.ndim == 0 else out
 

@@ -1,7 +1,10 @@
 """Cascades against decoders trained one by one with autograd, entropies against arithmetic."""
 
 import itertools
+import json
 import math
+import runpy
+import sys
 
 import mpmath
 import numpy as np
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mflib import paths
 from mflib.experiment import _decoders, data, reconstruction
 from mflib.experiment.descent import sample_order
 from mflib.experiment.draws import derive_seed
@@ -249,6 +253,14 @@ def test_dead_pixels_count_as_the_rounding_of_float32():
     assert reconstruction.differential_entropy(torch.zeros(5, 4)).item() == -math.inf
 
 
+def test_correlation_against_numpy_and_at_its_ends():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(9, 1, 4, 4, generator=generator), torch.rand(9, 1, 4, 4, generator=generator)
+    got = reconstruction.correlation(x, torch.stack([y, x, 3 - 2 * x, torch.ones_like(x)]))
+    deviations = [(v - v.mean(0)).double().numpy().ravel() for v in (x, y)]
+    assert got.tolist() == pytest.approx([np.corrcoef(*deviations)[0, 1], 1, -1, 0], abs=1e-6)
+
+
 def by_hand(curve, threshold):
     """Return the cutoff as A.2 walks, a flat curve at 0."""
     for index in range(len(curve) - 1, 0, -1):
@@ -271,6 +283,9 @@ def test_cutoff_at_its_ends():
     assert reconstruction.cutoff(np.arange(10.0), 0.5) == 10
     assert reconstruction.cutoff(np.full(10, 1e-4), 0.005, lossless=0.0) == 10
     assert reconstruction.cutoff(np.full(10, 1.0), 0.005, lossless=0.0) == 0
+    assert reconstruction.cutoff([0.9, 0.85, 0.81], 0.1, lost=0.0) == 3
+    assert reconstruction.cutoff([0.9, 0.3, 0.05, 0.01], 0.1, lost=0.0) == 3
+    assert reconstruction.cutoff([0.05, 0.01], 0.1, lost=0.0) == 0
     assert reconstruction.cutoff([-1.0, -math.inf, -math.inf], 0.005) == 2
     assert reconstruction.cutoff([90.0, 99.6, 100.0], 0.005, relative=True) == 2
 
@@ -348,27 +363,31 @@ def test_closed_form_loses_the_image_where_adam_does(width, steps):
 # ---------------------------------------------------------------- predictions
 
 
-def test_predictions_tell_the_phases_apart():
+@pytest.mark.parametrize("measure", reconstruction.MEASURES)
+def test_predictions_tell_the_phases_apart(measure):
     x = data.load("digits", input_range=(0.0, 1.0)).x_train
     frozen, critical = (
         reconstruction.predict(
             {"activation": "tanh", "sigma_w2": w2, "sigma_b2": 0.05, "width": 60, "depth": 30},
-            x, measure="differential", threshold=0.1, seeds=(0, 1, 2), n_batches=2,
-            mode="closed-form", progress=False,
+            x, measure=measure, seeds=(0, 1, 2), n_batches=2, mode="closed-form", progress=False,
         )
-        for w2 in (0.5, 1.76)
+        for w2 in (0.3, 1.76)
     )  # fmt: skip
     assert frozen.curves.shape == (6, 30)
+    ends = {"lost": 0.0} if measure == "correlation" else {}
+    thresholds = {"relative": 0.005, "differential": 0.3, "correlation": 0.1}
     assert frozen.table["cutoff"].tolist() == [
-        reconstruction.cutoff(curve, 0.1) for curve in frozen.curves
+        reconstruction.cutoff(curve, thresholds[measure], **ends) for curve in frozen.curves
     ]
     for found in (frozen, critical):
         low, high = found.interval
         assert 0 <= low <= found.cutoff <= high <= 30
         assert (found.band[0] <= found.curve).all()
         assert (found.curve <= found.band[1]).all()
-    assert frozen.interval[1] < critical.interval[0]
-    assert frozen.curve[-1] < critical.curve[-1] - 5
+    if measure == "differential":  # which creeps at criticality, by less than 0.3 in ten layers
+        assert frozen.curve[-1] < critical.curve[-1] - 8
+    else:
+        assert frozen.interval[1] < 15 < critical.interval[0]
 
 
 def test_published_convention_of_the_cutoff_is_relative():
@@ -484,3 +503,69 @@ def test_models_are_left_as_they_were():
     assert all(m.training and not m._forward_hooks for m in model.modules())
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert torch.equal(x, kept)
+
+
+# ---------------------------------------------------------------- any module
+
+
+class Residual(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.first, self.second = (
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="circular") for _ in range(2)
+        )
+
+    def forward(self, x):
+        return torch.tanh(x + self.second(torch.tanh(self.first(x))))
+
+
+class Tower(nn.Module):
+    """A network that the library has not seen: attributes in another order than they run."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(16, 10)
+        self.tower = nn.ModuleList(Residual(4) for _ in range(3))
+        self.stem = nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular")
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.tower:
+            x = block(x)
+        return self.head(nn.functional.max_pool2d(x, 4).flatten(1))
+
+
+@pytest.mark.parametrize("mode", reconstruction.MODES)
+def test_residual_networks_by_the_names_of_their_blocks(mode):
+    torch.manual_seed(0)
+    model, x = Tower(), images(400)
+    blocks = ["stem", "tower.0", "tower.1", "tower.2", "head"]
+    fitted = reconstruction.cascade(
+        model, x[:300], mode=mode, blocks=blocks, epochs=20, batch_size=20, learning_rate=3e-3,
+        progress=False,
+    )  # fmt: skip
+    assert fitted.chain.names == tuple(blocks)
+    assert [g.spatial for g in fitted.geometries] == [True] * 4 + [False]
+    assert all(g.wraps for g in fitted.geometries)
+    found = reconstruction.correlation(x[300:], fitted.reconstruct(x[300:]))
+    # 4 channels hold an image of one; ten numbers do not, but say which digit it is.
+    assert (found[:4] > 0.8).all()
+    assert 0.2 < found[4] < found[3]
+
+
+def test_benchmark_prints_json_lines(monkeypatch, capsys):
+    script = paths.root() / "benchmarks" / "reconstruction.py"
+    arguments = (
+        "--data digits --side 8 --width 16 --depth 6 --images 640 --fit 100 --steps 2 --repeats 1"
+    )
+    for more in ("--shrinking", "--agree --critical"):
+        monkeypatch.setattr(sys, "argv", [str(script), *arguments.split(), *more.split()])
+        runpy.run_path(str(script), run_name="__main__")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["benchmark"] for line in lines} == {"reconstruction"}
+    assert [line["measured"] for line in lines] == [
+        *(once := ["epoch", "faithful", "reduced", "closed-form", "one after another"]),
+        *once,
+        "cutoff, faithful", "cutoff, reduced", "cutoff, closed-form", "critical sigma_w2",
+    ]  # fmt: skip
+    assert all(line["peak_mib"] > 0 for line in lines)
