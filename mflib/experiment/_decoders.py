@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from mflib.experiment._blocks import Shape
-from mflib.experiment.layers import Workspace
 
 _tanh_chain = torch.ops.aten.tanh_backward.grad_input
 _CHUNK_BYTES = {"cpu": 8 * 2**20, "cuda": 2**30}
@@ -216,6 +215,36 @@ def draw(geometry: Geometry, seeds: Sequence[int], dtype: torch.dtype) -> tuple[
     return weight, bias
 
 
+class Scratch:
+    """Memory for what a step needs only until the next one: one run of numbers per use.
+
+    Whatever asks for a shape gets it from the same place, so that it is still in the processor's
+    caches, where a tensor for every layer would pass through memory.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
+        self._flat: dict[str, Tensor] = {}
+
+    def __call__(self, use: str, *shape: int) -> Tensor:
+        """Return a tensor of that shape; it overwrites what the use held before."""
+        count = math.prod(shape)
+        flat = self._flat.get(use)
+        if flat is None or len(flat) < count:
+            flat = self._flat[use] = self.like.new_empty(count)
+        return flat[:count].view(shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """Decoders that are stepped together: weight and bias, and Adam's moments of both."""
+
+    part: slice
+    parameters: list[Tensor]
+    first: list[Tensor]
+    second: list[Tensor]
+
+
 class Stack:
     """Decoders of one geometry, trained together.
 
@@ -225,8 +254,8 @@ class Stack:
     ∂/∂V of it is one product, so there is no graph. Adam is torch's fused one: one pass over
     parameters and moments, element by element, so a stack moves as its members would alone.
     They are taken in runs small enough to stay in the processor's caches between the product
-    that forms a gradient and the step that uses it; the runs share the memory of one gradient.
-    Weights lie in memory with what they write to last, the order in which products are fastest.
+    that forms a gradient and the step that uses it; gradients lie in ``work``, which all stacks
+    may share. Weights have what they write to last, the order in which products are fastest.
     """
 
     def __init__(
@@ -238,52 +267,47 @@ class Stack:
         learning_rate: float,
         bounded: bool,
         batch_size: int,
+        work: Scratch,
     ) -> None:
-        self.geometry, self.weight, self.bias, self.bounded = geometry, weight, bias, bounded
+        self.geometry, self.bounded, self.work, self.rate = geometry, bounded, work, learning_rate
+        self.classes = geometry.classes(weight.device)
         size = weight.element_size()
-        gathered = max(len(c.taps) * len(c.writes) for c in geometry.classes(weight.device))
+        gathered = max(len(c.taps) * len(c.writes) for c in self.classes)
         each = size * (
             4 * weight[0].numel()
             + batch_size * (gathered * geometry.channels[0] + 2 * math.prod(geometry.target))
         )
         run = max(1, min(len(weight), _CHUNK_BYTES[weight.device.type] // each))
-        self.runs = [slice(k, min(k + run, len(weight))) for k in range(0, len(weight), run)]
-        self.gradient = (torch.empty_like(weight[:run]), torch.empty_like(bias[:run]))
-        self.work = Workspace(weight)
-        self.rate = learning_rate
-        self.moments = [
-            [torch.zeros_like(whole) for whole in (weight, bias)] for _ in ("first", "second")
+        both = (weight, bias)
+        first, second = ([torch.zeros_like(whole) for whole in both] for _ in range(2))
+        self.runs = [
+            _Run(part, *([whole[part] for whole in wholes] for wholes in (both, first, second)))
+            for part in (slice(k, k + run) for k in range(0, len(weight), run))
         ]
-        self.taken = [torch.zeros((), dtype=torch.float32, device=weight.device) for _ in range(2)]
+        self.taken = torch.zeros((), dtype=torch.float32, device=weight.device)
 
     def step(self, z: Tensor, below: Tensor) -> None:
         """Take one step on a batch; z (g, features, n) and what it came from, z^{l−1}."""
         scale = 2 / (z.shape[-1] * math.prod(self.geometry.target))
-        for part in self.runs:
-            self._gradient(part, z[part], below[part], scale)
-            self._descend(part)
-        for taken in self.taken:
-            taken.add_(1)
+        for run in self.runs:
+            gradient = self._gradient(run, z[run.part], below[run.part], scale)
+            adam(
+                run.parameters, gradient, run.first, run.second, [],
+                [self.taken.clone() for _ in gradient], fused=True, amsgrad=False, beta1=0.9,
+                beta2=0.999, lr=self.rate, weight_decay=0.0, eps=1e-8, maximize=False,
+            )  # fmt: skip
+        self.taken.add_(1)
 
-    def _descend(self, part: slice) -> None:
-        first, second = ([moment[part] for moment in both] for both in self.moments)
-        adam(
-            [self.weight[part], self.bias[part]],
-            [gradient[: part.stop - part.start] for gradient in self.gradient],
-            first, second, [], [taken.clone() for taken in self.taken],
-            fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.rate, weight_decay=0.0,
-            eps=1e-8, maximize=False,
-        )  # fmt: skip
-
-    def _gradient(self, part: slice, z: Tensor, below: Tensor, scale: float) -> None:
-        slope, shift = (whole[: len(z)] for whole in self.gradient)
-        shift.zero_()
-        for members in self.geometry.classes(z.device):
+    def _gradient(self, run: _Run, z: Tensor, below: Tensor, scale: float) -> list[Tensor]:
+        """Return the gradients of weight and bias, both in scratch."""
+        weight, bias = run.parameters
+        slope, shift = self.work("slope", *weight.shape), self.work("shift", *bias.shape)
+        for position, members in enumerate(self.classes):
             read = gather(self.geometry, members, z)
-            weight = matrix(self.weight[part], members)
-            out = self.work("out", len(z), weight.shape[2], read.shape[2])
+            part = matrix(weight, members)
+            out = self.work("out", len(z), part.shape[2], read.shape[2])
             delta = self.work("delta", *out.shape)
-            torch.baddbmm(self.bias[part], weight.mT, read, out=out)
+            torch.baddbmm(bias, part.mT, read, out=out)
             if self.bounded:
                 torch.tanh(out, out=out)
             torch.sub(out, pick(self.geometry, members, below), out=delta).mul_(scale)
@@ -294,7 +318,11 @@ class Stack:
             else:
                 found = torch.bmm(read, delta.mT)
                 slope[:, :, list(members.taps)] = found.unflatten(1, (-1, len(members.taps)))
-            shift += delta.sum(2, keepdim=True)
+            if position:
+                shift += delta.sum(2, keepdim=True)
+            else:
+                torch.sum(delta, 2, keepdim=True, out=shift)
+        return [slope, shift]
 
 
 def regress(geometry: Geometry, z: Tensor, below: Tensor, noise: float) -> tuple[Tensor, Tensor]:

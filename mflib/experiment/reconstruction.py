@@ -29,6 +29,7 @@ from mflib.experiment.networks import ARCHITECTURES, FullyConnected, Network
 
 MODES = ("faithful", "closed-form")
 CONVENTIONS = ("printed", "published")
+SCORES = ("entropy", "correlation")
 _THRESHOLDS = {"relative": 0.005, "differential": 0.3, "correlation": 0.1}
 MEASURES = tuple(_THRESHOLDS)
 _REACH = 0.5  # see noise_floor
@@ -282,7 +283,7 @@ def _train(
     runs = _runs(geometries, chain, slots)
     weights: list[Tensor] = [x.new_empty(0)] * chain.depth
     biases = list(weights)
-    stacks = []
+    stacks, work = [], _decoders.Scratch(x)
     for first, last in runs:
         seeds = [
             derive_seed(seed, "decoder", depth, k) for depth in range(first, last) for k in range(e)
@@ -292,7 +293,7 @@ def _train(
         )
         stack = _decoders.Stack(
             geometries[first - 1], weight, bias, learning_rate=learning_rate, bounded=bounded,
-            batch_size=batch,
+            batch_size=batch, work=work,
         )  # fmt: skip
         upper, lower = (_stretch(chain, buffers, slots, first - k, last - k) for k in (0, 1))
         stacks.append((stack, upper, lower))
@@ -581,24 +582,30 @@ def critical_sigma_w2(
     seeds: Sequence[int] = (0,),
     mode: str = "closed-form",
     noise: float | None = 2**-4,
+    score: str | None = None,
     level: float = 0.95,
     progress: bool = True,
     **settings: Any,
 ) -> Critical:
     """Find the critical σ_w² of fully connected networks by O(log 1/tolerance) predictions.
 
-    What is maximised is the differential entropy of reconstructions, averaged over layers: the
-    information that survives, summed over depth. At every depth it is greatest near the critical
-    line: below, signals shrink by √χ₁ per layer until they are under the noise floor, above, they
-    become nonlinear functions of the image that no linear decoder undoes. The average over depth
-    rises all the way to the maximum and falls from there, where the value at the last layer alone
-    is the same for all networks that have lost everything before it.
+    What is maximised is information that survives, summed over depth. At every depth it is
+    greatest near the critical line: below, signals shrink by √χ₁ per layer until they are under
+    the noise floor; above, they become nonlinear functions of the image that no linear decoder
+    undoes. The sum over layers rises all the way to the maximum and falls from there, where the
+    value at the last layer is the same for all networks that have lost everything before it.
 
-    The maximum is that of a finite network at a finite noise floor. Signals under a floor are gone
-    at once and scrambled ones fade, so a coarse floor shifts it up, and a fine one down, towards
-    small weights, which scramble least. At ``noise`` = 2⁻⁴ (closed form; None: that of
-    ``cascade``) the shifts about cancel at depth 60 to 100, and a factor of 3 moves it by 0.1 at
-    most. What is left is due to the width, and falls with it.
+    - ``score="entropy"``, for the closed form: the differential entropy, averaged over layers.
+    - ``score="correlation"``, for the faithful mode: Σ l r_l / Σ l, with r_l the ``correlation``.
+      Decoders trained for a few steps still carry their initial weights, and what those make of
+      large activations varies between images, too: entropy counts that as information, so that
+      its maximum drifts into the chaotic phase.
+
+    Both have their maximum at the line in the limit of large depth only: at depth 60 that of the
+    correlation lies up to 0.15 below, since small weights scramble least. That of the entropy
+    moves with the floor: a coarse one shifts it up, and a fine one down, by less than 0.1 for a
+    factor of 2; at ``noise`` = 2⁻⁴ (closed form; None: that of ``cascade``) the shifts about cancel
+    at depths 60 to 100. What is left is due to the width: narrow networks have it higher.
 
     Golden-section search in ln σ_w² over [``low``, ``high``] until the bracket is narrower than
     ``tolerance`` (relative); each prediction draws the ``seeds`` as one ensemble, with the same
@@ -615,6 +622,8 @@ def critical_sigma_w2(
     )
     if not len(seeds):
         raise ValueError("seeds=() must name at least one seed")
+    measure = score or ("entropy" if mode == "closed-form" else "correlation")
+    _checks.require(measure in SCORES, "score", score, f"one of {', '.join(SCORES)}")
     x = torch.as_tensor(images)
     held = min(100, len(x) // 2)
     if held < 2:
@@ -625,7 +634,7 @@ def critical_sigma_w2(
     scores: dict[float, np.ndarray] = {}
     steps = math.ceil(math.log(tolerance / math.log(ends[1] / ends[0])) / math.log(_GOLDEN))
 
-    def score(log_w2: float) -> float:
+    def survives(log_w2: float) -> float:
         w2 = math.exp(log_w2)
         network = FullyConnected.draw(
             activation, sigma_w2=[w2] * len(seeds), sigma_b2=sigma_b2, width=width, depth=depth,
@@ -634,7 +643,11 @@ def critical_sigma_w2(
         fitted = cascade(network, fit, mode=mode, noise=noise, progress=False, **settings)
         out = fitted.reconstruct(kept, layers).cpu()
         out = out.view(len(seeds), len(layers), held, -1)
-        found = differential_entropy(out, image_axes=1).mean(1).numpy()
+        if measure == "entropy":
+            found = differential_entropy(out, image_axes=1).mean(1).numpy()
+        else:
+            known = correlation(kept.flatten(1), out).numpy()
+            found = np.average(known, axis=1, weights=layers)
         scores[log_w2] = found
         rows.extend(
             {"sigma_w2": w2, "seed": seed, "score": value}
@@ -646,7 +659,7 @@ def critical_sigma_w2(
     with tqdm(
         total=steps + 2, desc="critical line", unit="prediction", disable=None if progress else True
     ) as bar:
-        left, right = _golden(score, math.log(ends[0]), math.log(ends[1]), steps)
+        left, right = _golden(survives, math.log(ends[0]), math.log(ends[1]), steps)
     tops = [_vertex({at: found[k] for at, found in scores.items()}) for k in range(len(seeds))]
     values = np.exp(tops)
     if len(seeds) > 1:
