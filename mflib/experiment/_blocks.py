@@ -247,16 +247,23 @@ def _of_module(
 
 
 def _blocks(model: nn.Module) -> list[str]:
-    """Return the children of an nn.Sequential that end a block."""
-    if isinstance(model, nn.Sequential):
-        names = [name for name, child in model.named_children() if not isinstance(child, _WITHIN)]
-        if names:
-            return names
+    """Return the parts of an nn.Sequential that end a block, those of nested ones included."""
+    names = list(_ends(model, "")) if isinstance(model, nn.Sequential) else []
+    if names:
+        return names
     raise ValueError(
         f"the blocks of this {type(model).__name__} cannot be found: give blocks=[names of the "
         "submodules whose outputs are z^1 … z^L]; it has "
         f"{_listed(dict(model.named_modules()))}"
     )
+
+
+def _ends(model: nn.Sequential, prefix: str) -> Iterator[str]:
+    for name, child in model.named_children():
+        if isinstance(child, nn.Sequential):
+            yield from _ends(child, f"{prefix}{name}.")
+        elif not isinstance(child, _WITHIN):
+            yield prefix + name
 
 
 def _listed(found: dict[str, nn.Module], most: int = 12) -> str:

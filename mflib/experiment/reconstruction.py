@@ -184,7 +184,7 @@ def cascade(
 
     ``model``: a network of ``mflib.experiment.networks`` (an ensemble: all members at once), an
     ``nn.Sequential``, or any ``nn.Module`` with ``blocks``, the names of the submodules whose
-    outputs are z^1 … z^L in the order in which they run. Without ``blocks`` every child of an
+    outputs are z^1 … z^L in the order in which they run. Without ``blocks`` every part of an
     nn.Sequential ends a block, except affine maps, normalisation, dropout and reshaping. A module
     is read in evaluation mode and left as it was. ``images`` (n, d) or (n, C, H, W); flat ones are
     read as images of ``image_shape`` where that is given.

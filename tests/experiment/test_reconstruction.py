@@ -566,6 +566,43 @@ def test_residual_networks_by_the_names_of_their_blocks(mode):
     assert 0.2 < found[4] < found[3]
 
 
+@pytest.mark.parametrize("mode", reconstruction.MODES)
+def test_towers_with_pooling_and_activations_in_place(mode):
+    torch.manual_seed(0)
+    features = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+    )  # fmt: skip
+    model = nn.Sequential(features, nn.Flatten(), nn.Dropout(), nn.Linear(32, 10))
+    x = images(300)
+    fitted = reconstruction.cascade(
+        model,
+        x[:200],
+        mode=mode,
+        output="identity",
+        epochs=20,
+        learning_rate=3e-3,
+        batch_size=20,
+        progress=False,
+    )
+    assert fitted.chain.names == ("0.1", "0.4", "0.5", "0.7", "0.8")
+    assert [g.strides for g in fitted.geometries] == [(1, 1), (1, 1), (2, 2), (1, 1), (2, 2)]
+    with torch.no_grad():
+        want = states(features.eval(), x[:3], kinds=(nn.ReLU, nn.MaxPool2d))
+    seen = {}
+
+    def keep(depth, z):
+        seen[depth] = z[0].T.reshape(3, *fitted.chain.shapes[depth])
+
+    fitted.chain.run(x[:3], keep)
+    for depth in range(6):
+        torch.testing.assert_close(seen[depth], want[depth])
+    found = reconstruction.correlation(x[200:], fitted.reconstruct(x[200:]))
+    assert found[0] > 0.5
+    assert found[0] > found[4] > 0.1
+
+
 def test_benchmark_prints_json_lines(monkeypatch, capsys):
     script = paths.root() / "benchmarks" / "reconstruction.py"
     arguments = (
