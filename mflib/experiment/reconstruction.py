@@ -280,7 +280,7 @@ def _train(
     total = epochs * per_epoch if steps is None else steps
     e = chain.n_members
     buffers, slots = _places(chain, batch)
-    runs = _runs(geometries, chain, slots)
+    runs = _runs(geometries)
     weights: list[Tensor] = [x.new_empty(0)] * chain.depth
     biases = list(weights)
     stacks, work = [], _decoders.Scratch(x)
@@ -334,13 +334,11 @@ def _places(chain: _blocks.Chain, batch: int) -> tuple[dict[int, Tensor], list[i
     }, slots
 
 
-def _runs(
-    geometries: Sequence[_decoders.Geometry], chain: _blocks.Chain, slots: Sequence[int]
-) -> list[tuple[int, int]]:
+def _runs(geometries: Sequence[_decoders.Geometry]) -> list[tuple[int, int]]:
     """Return the runs [first, last) of layers whose decoders are stacked: alike and adjacent."""
     runs: list[tuple[int, int]] = []
-    for depth in range(1, chain.depth + 1):
-        if runs and runs[-1][1] == depth and geometries[depth - 1] == geometries[depth - 2]:
+    for depth in range(1, len(geometries) + 1):
+        if runs and geometries[depth - 1] == geometries[depth - 2]:
             runs[-1] = (runs[-1][0], depth + 1)
         else:
             runs.append((depth, depth + 1))
