@@ -415,7 +415,8 @@ def noise_floor(n_in: int, learning_rate: float = 1e-3, steps: int = _MNIST_STEP
     the gain it can give to a signal; one of less than ½ of its inverse is not brought back to
     order 1. The size of batches does not matter. The ½ is measured, once: tanh networks of width
     60 to 300 in and near the ordered phase, 80 to 937 steps, digits and MNIST, by matching the
-    correlation between images and reconstructions at all depths; all lie within 0.4 … 0.6.
+    correlation between images and reconstructions at all depths; single matches lie between 0.3
+    and 0.7.
 
     >>> noise_floor(100, steps=500)
     0.1
@@ -602,8 +603,9 @@ def critical_sigma_w2(
     Both have their maximum at the line in the limit of large depth only: at depth 60 that of the
     correlation lies up to 0.15 below, since small weights scramble least. That of the entropy
     moves with the floor: a coarse one shifts it up, and a fine one down, by less than 0.1 for a
-    factor of 2; at ``noise`` = 2⁻⁴ (closed form; None: that of ``cascade``) the shifts about cancel
-    at depths 60 to 100. What is left is due to the width: narrow networks have it higher.
+    factor of 2. ``noise`` = 2⁻⁴ (closed form; None: that of ``cascade``) was chosen because there
+    the shifts about cancel for tanh at σ_b² = 0.05 and depths 60 to 100, where the line is known:
+    a calibration, to be checked before it is trusted elsewhere. Narrow networks have it higher.
 
     Golden-section search in ln σ_w² over [``low``, ``high``] until the bracket is narrower than
     ``tolerance`` (relative); each prediction draws the ``seeds`` as one ensemble, with the same

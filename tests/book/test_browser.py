@@ -204,6 +204,52 @@ def test_chapter_numbers_its_figures_and_gives_their_provenance(chromium, site, 
         context.close()
 
 
+def test_an_interactive_figure_moves_without_a_network(chromium, site):
+    context = chromium.new_context(viewport={"width": 1400, "height": 1000})
+    try:
+        visit = Visit(context, site, "levy-phase-diagram")
+        page = visit.page
+        figure = page.locator("#levy-balance")
+        figure.scroll_into_view_if_needed()
+        page.wait_for_selector("#levy-balance.is-drawn .main-svg", timeout=20_000)
+        figure.scroll_into_view_if_needed()
+        box = page.locator("#levy-balance .nsewdrag").first.bounding_box()
+        page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"], steps=4)
+        page.wait_for_selector("#levy-balance .hovertext", timeout=10_000)
+        told = page.locator("#levy-balance .hovertext").first.text_content()
+        assert "α = 1.5" in told
+        assert "log₁₀ q*" in told
+        assert "reach" in told
+        # the still picture keeps its place for print and its words for screen readers
+        assert figure.locator("img").get_attribute("alt")
+        assert figure.locator("img").bounding_box()["width"] <= 1
+        page.emulate_media(media="print")
+        assert figure.locator("img").bounding_box()["width"] > 200
+        assert not page.locator("#levy-balance .interactive-stage").is_visible()
+        assert visit.complaints == []
+    finally:
+        context.close()
+
+
+def test_a_page_without_interactive_figures_does_not_load_their_script(chromium, site):
+    context = chromium.new_context()
+    try:
+        page = Visit(context, site, "fc-theory").page
+        assert not page.evaluate("!!window.Plotly || !!document.querySelector('[src*=plotly]')")
+    finally:
+        context.close()
+
+
+def test_an_interactive_figure_is_a_picture_without_scripts(chromium, site):
+    context = chromium.new_context(java_script_enabled=False)
+    try:
+        page = context.new_page()
+        page.goto(f"{site}/levy-phase-diagram.html")
+        assert page.locator("#levy-balance img").bounding_box()["width"] > 200
+    finally:
+        context.close()
+
+
 def test_search_finds_a_word(chromium, site):
     context = chromium.new_context()
     try:
