@@ -75,10 +75,13 @@ tail_decay: float = 0.003  # weight decay it is trained with, beside none at all
 size_width: int = 784  # neurons of the network whose circle is compared with the printed sizes [10, 4096]
 
 # %% tags=["hide-input"]
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
+from scipy import special
 
 from mflib import paths, report
 from mflib.experiment import curves as learning
@@ -181,8 +184,8 @@ report.figure(
 #
 # Do trained weights follow such a law? The paper fits one to each of 699 weight matrices of ten networks trained on ImageNet. Those weights are not part of this
 # project (`weights.fit_weights("torchvision:alexnet")` fetches and fits them where there is a network connection). {numref}`levy-weights` is computed from eight others: four ResNets trained on CIFAR-10, SqueezeNet, LeNet and
-# two small networks from the Caffe examples. Their fits are recorded in `results/levy-phase-diagram-weights.csv`, with the checksum and origin of every file beside it; a folder of networks named by
-# `MFLIB_DATA` is fitted by `python tools/record_weights.py`.
+# two small networks from the Caffe examples. (Stages of a VGG-19 whose filters were rescaled, and earlier states of one of the
+# networks, are in the table but not in the figure; a matrix has to have 100 entries per row and column to be balanced.) The fits are recorded in `results/levy-phase-diagram-weights.csv`, with the checksum and origin of every file beside it; the page on running the book says how to record others.
 #
 # A fit always gives some $\alpha$, and below 2 it always beats the Gaussian, since the Gaussian is one of the stable laws. What a stable law says beyond "the tails are not Gaussian" is that they are a power
 # law of infinite variance. So three more questions are asked of every matrix:
@@ -220,7 +223,7 @@ middle.set(
     title="tails of entries, or of rows?",
 )
 expected = np.maximum(fitted.beyond_stable, 1e-3)
-right.hist(np.log10(expected), np.linspace(-3, 4, 29), color=figures.CYCLE[0])
+right.hist(np.log10(expected), np.linspace(-0.5, 3.5, 29), color=figures.CYCLE[0])
 right.axvline(0, color="black", lw=1, ls="--")
 right.set(
     xlabel="log$_{10}$ of the number of entries expected\nbeyond the largest one that there is",
@@ -238,23 +241,38 @@ report.figure(
 
 # %% tags=["hide-input"]
 asked = [
-    "alpha < 1.95", "alpha < 1.95 (quantiles)", "Shapiro-Wilk p < 0.025 (all entries)", "KS p-value ratio >= 1",
+    "alpha < 1.95", "alpha < 1.95 (quantiles)", "Shapiro-Wilk p < 0.025 (all entries)",
+    "Shapiro-Wilk p < 0.025 (5000 entries)", "KS p-value ratio >= 1",
     "KS rejects the stable fit at 0.025", "Student t likelier than stable",
     "no entry as large as the stable fit expects (P < 0.025)",
     "tail of infinite variance not excluded (1.96 errors)",
     "alpha_balanced < 1.95", "alpha_balanced_shuffled < 1.95",
 ]
+PLAIN = {
+    "alpha < 1.95": "fitted index below 1.95, maximum likelihood",
+    "alpha < 1.95 (quantiles)": "fitted index below 1.95, quantiles",
+    "Shapiro-Wilk p < 0.025 (all entries)": "Gaussian rejected at 2.5 %, all entries",
+    "Shapiro-Wilk p < 0.025 (5000 entries)": "Gaussian rejected at 2.5 %, 5000 entries",
+    "KS p-value ratio >= 1": "closer to the stable than to the Gaussian fit",
+    "KS rejects the stable fit at 0.025": "stable fit rejected at 2.5 %",
+    "Student t likelier than stable": "Student's t likelier than stable",
+    "no entry as large as the stable fit expects (P < 0.025)": "no entries as large as the stable fit expects",
+    "tail of infinite variance not excluded (1.96 errors)": "tail of infinite variance not excluded",
+    "alpha_balanced < 1.95": "index below 1.95 once rows and columns are balanced",
+    "alpha_balanced_shuffled < 1.95": "the same after shuffling the entries",
+}
 display(
     shares.loc[asked, ["count", "n", "share", "low", "high"]]
+    .rename(index=PLAIN)
     .style.format({"share": "{:.1%}", "low": "{:.1%}", "high": "{:.1%}"})
 )
 
 # %% [markdown]
-# The paper's numbers come out nearly as printed. The explanation does not. Almost every matrix rejects the Gaussian, and almost every one is closer to its stable fit than to its Gaussian fit. But the stable
-# fit is rejected too, Student's $t$ is likelier in nine matrices of ten, and where the stable law expects dozens of entries beyond the largest there are none. Once rows and columns have their scales divided out, what is left is
-# close to Gaussian, while the same entries in random order keep their tails: most of the heavy tail is a spread of scales between
-# neurons. The paper says that a perfect fit is not needed because its theory only rests on a power-law tail; a tail of infinite variance is
-# just what these data exclude.
+# With quantile estimates, which the public code uses, the paper's numbers come out nearly as printed; with maximum likelihood, which the paper names, fewer matrices lie below 1.95. Almost every matrix rejects the Gaussian, and almost every one is closer to its
+# stable fit than to its Gaussian fit. (Shapiro and Wilk's test says little by itself: with this many entries it finds any deviation, and its $p$-values are calibrated up to 5000 entries only; on 5000 drawn ones it rejects as often.) So much is the paper's finding.
+# The reading does not hold for these networks. The stable fit is rejected too, Student's $t$ is likelier nearly everywhere, and the largest entries that a stable law would have do not
+# exist. Once rows and columns have their scales divided out, what is left is close to Gaussian, while the same entries in random order keep their tails: most of the heavy tail is a spread of scales between neurons. The paper says that a perfect fit is not needed
+# because its theory only rests on a power-law tail; a tail of infinite variance is just what these data exclude.
 #
 # None of this touches the theory of networks whose weights *are* drawn from a heavy-tailed law, to which the rest of the chapter keeps. What the fits support is a
 # weaker statement: trained weights are not Gaussian.
@@ -263,8 +281,8 @@ display(
 # ### How tails arise in training
 #
 # The paper trains FC5, five weight matrices with Gaussian initial weights, with plain gradient descent, and finds $\alpha$ to leave 2 near epoch 200. {numref}`levy-tails`
-# does it with and without weight decay. While the loss falls, learning adds something of low rank and small size to a large Gaussian matrix, and the
-# fit does not see it. Weight decay shrinks the initial weights by $e^{-\eta\lambda t}$ after $t$ steps of size $\eta$, and what has been learnt comes to the surface.
+# does it with and without weight decay. Without it nothing is seen here; but this run ends long before the number of steps at which the paper's tails appear, so it cannot exclude them. With it the
+# index leaves 2. Our reading: what learning adds is small beside the initial Gaussian matrix, and the fit does not see it. Weight decay shrinks the initial weights by $e^{-\eta\lambda t}$ after $t$ steps of size $\eta$, and what has been learnt comes to the surface.
 
 # %%
 tail_at = [0, *np.unique(np.geomspace(tail_steps / 50, tail_steps, tail_points - 1).round().astype(int)).tolist()]
@@ -293,7 +311,7 @@ tails = {
 }
 
 # %% tags=["hide-input"]
-fig, axes = plt.subplots(2, 2, figsize=(10, 6.4), sharex=True)
+fig, axes = plt.subplots(2, 2, figsize=(10, 6.4), sharex=True, sharey="row")
 for column, (decay, table) in zip(axes.T, tails.items(), strict=False):
     for layer, colour in zip(range(1, 6), figures.CYCLE, strict=False):
         own = table[table.layer == layer]
@@ -317,8 +335,8 @@ lowest = {
 report.figure(
     fig,
     "levy-tails",
-    caption=rf"Stable index and scale, with 95 % intervals, of the five weight matrices of a network with Gaussian initial weights, while it learns without (left) and with weight decay (right) ({dataset}, width {tail_width}, tanh, "
-    rf"SGD at {tail_learning_rate:g}, batches of {tail_batch_size}).",
+    caption=rf"Stable index (with 95 % intervals) and scale of the five weight matrices of a network with Gaussian initial weights, while it learns without (left) and with weight decay (right) ({dataset}, width {tail_width}, tanh, "
+    rf"SGD at {tail_learning_rate:g}, batches of {tail_batch_size}). Where points coincide the index is 2.",
     alt="Lowest fitted index of the four hidden matrices at the end: "
     + "; ".join(f"{v:.3f} with weight decay {d:g}" for d, v in lowest.items())
     + ".",
@@ -356,10 +374,10 @@ report.figure(
 #
 # ```{math}
 # :label: eq-levy-small
-# \frac{I(q)}{q} = A_\alpha + \frac{c_\alpha}{\alpha}\log\frac1q + o(1) \qquad (q\to0).
+# \frac{I(q)}{q} = A_\alpha + \frac{c_\alpha}{\alpha}\log\frac1q + o(1) \qquad (q\to0),
 # ```
 #
-# The logarithm makes the slope of the map infinite at 0. However small $D_w$ is, lengths grow when they are small enough, and
+# with a constant $A_\alpha$ that the core of the law decides. The logarithm makes the slope of the map infinite at 0. However small $D_w$ is, lengths grow when they are small enough, and
 # the fixed point of {eq}`eq-levy-length` is
 #
 # ```{math}
@@ -410,8 +428,8 @@ report.figure(
 # ### Finite width has an ordered phase after all
 #
 # A network of $N$ neurons cannot show a length whose tail event happens once in $10^{100}$ neurons. What it shows instead can be computed,
-# because {eq}`eq-levy-layer` is exact at any width: given one layer, the pre-activations of the next are independent stable variables of a
-# known scale, whatever the matrix. While all $h$ are small and $\varphi(h)\approx\varphi'(0)h$, each layer multiplies the length by a random factor,
+# because {eq}`eq-levy-layer` is exact at any width: given the activities of one layer, whatever their values, the pre-activations of the next are
+# independent stable variables of a known scale. While all $h$ are small and $\varphi(h)\approx\varphi'(0)h$, each layer multiplies the length by a random factor,
 #
 # ```{math}
 # :label: eq-levy-finite
@@ -419,7 +437,8 @@ report.figure(
 # ```
 #
 # The mean of $T_N$ is infinite for $\alpha<2$; that is {eq}`eq-levy-small` again. But over many layers the logarithms add up, and
-# $\mathbb E\log T_N$ is finite. A signal dies out in almost every network when $\log D_w+\mathbb E\log T_N<0$. So there is an ordered phase
+# $\mathbb E\log T_N$ is finite. A signal dies out in almost every network when $\log D_w+\mathbb E\log T_N<0$: for tanh, with $|\varphi(h)|\le|h|$, that is certain, and that signals
+# persist above it is what the samples show. So there is an ordered phase
 # below
 #
 # ```{math}
@@ -430,7 +449,7 @@ report.figure(
 #
 # For a Gaussian the integral is $\psi(N/2)-\log(N/2)\approx-1/N$ and the line stays at $D_w=1+1/N$. For $\alpha<2$ the largest of $N$ terms
 # reaches further as $N$ grows, $T_N\approx (c_\alpha/\alpha)\log N$, and the line falls towards 0, but only as $1/\log N$. This is not in the paper, which puts
-# its ordered line where $q^*=0.01$; {numref}`levy-finite` compares the two.
+# its ordered line where $q^*=0.01$; {numref}`levy-finite` compares the two. At a few hundred neurons the finite-width line lies below the paper's, at thirty above it.
 
 # %%
 def lengths_at_depth(alpha, gains, width, depth, networks, rng):
@@ -460,8 +479,9 @@ fig, axes = plt.subplots(1, 4, figsize=(13, 3.9), width_ratios=(1, 1, 1, 1.15))
 markers = dict(zip(finite_widths, "osD^v", strict=False))
 tints = dict(zip(finite_widths, figures.CYCLE, strict=False))
 for ax, a in zip(axes, finite_alphas, strict=False):
-    point = levy.fixed_point("tanh", a, finite_gains**a).log_q / LOG10
-    ax.plot(finite_gains, np.maximum(point, -1e3), color="0.5", label="infinite width")
+    fine = np.linspace(finite_gains[0], finite_gains[-1], 2001)
+    point = levy.fixed_point("tanh", a, fine**a).log_q / LOG10
+    ax.plot(fine, np.maximum(point, -1e3), color="0.5", label="infinite width")
     for n in finite_widths:
         found = np.log10(np.maximum(deep_q[a, n], 1e-300))
         low, middle, high = np.quantile(found, [0.25, 0.5, 0.75], axis=1)
@@ -484,7 +504,7 @@ report.figure(
     fig,
     "levy-finite",
     caption=rf"Length at layer {finite_depth} of random tanh networks of finite width (median and quartiles of {finite_networks}), against the fixed point at infinite width (grey) and, dashed, the weight scale {{eq}}`eq-levy-finite-line` below which signals "
-    r"die out. Right: those lines over $\alpha$, and the paper's ordered line.",
+    rf"die out. Just below that line {finite_depth} layers are too few to show it. All scales share their random numbers. Right: those lines over $\alpha$, and the paper's ordered line.",
     alt="Signals die out below the predicted scale, which at alpha 1 is "
     + ", ".join(f"{v:.2f} at width {n}" for n, v in at_1.items())
     + f" and at alpha 2 is {finite_line[finite_widths[-1]][-1]:.4f}; the paper's line runs from {text_line[0]:.2f} to {text_line[-1]:.2f}.",
@@ -498,7 +518,7 @@ report.figure(
 # Near the fixed point a layer acts on small differences as $J = W\,\mathrm{diag}(\varphi'(h_j))$, or, seen from the activities, as
 # $\mathrm{diag}(\varphi'(h_i))\,W$, which has the same eigenvalues. Write $\chi=D_w^{1/\alpha}\varphi'(h)$. A heavy-tailed matrix is locally like a
 # tree, since only a few entries of a row are large, and the cavity method on that tree {cite}`wardak2022extended,bordenave2011spectrum` gives the density
-# $\rho(|z|)$ of the eigenvalues in the complex plane through a function $y(|z|)$ that solves
+# $\rho(|z|)$ of the eigenvalues in the complex plane through a function $y(|z|)$. With $\langle\cdot\rangle$ the average over $h$, $S$ and $S'$, it solves
 #
 # ```{math}
 # :label: eq-levy-cavity
@@ -512,9 +532,17 @@ report.figure(
 # \mathbb E\,e^{-sS}=e^{-k s^{\alpha/2}},\qquad k=\frac{\Gamma(1+\alpha)}{2\,\Gamma(1+\alpha/2)} ,
 # ```
 #
-# and at $\alpha=2$ both are 1. The paper evaluates the averages by sampling and finds $y$ by root search, for every $|z|$ and every point of the diagram. Neither is needed.
-# Let $u=|z|/y$ be the parameter instead. Then {eq}`eq-levy-cavity` gives $|z|$ as a function of $u$, and the paper's eq. 7 integrates to the distribution
-# function:
+# and at $\alpha=2$ both are 1. The density is then
+#
+# ```{math}
+# :label: eq-levy-density
+# \rho(|z|)=\frac{y^2-2|z|^2\,y\,\partial_{|z|^2}y}{\pi}\left\langle\frac{\chi^2SS'}{(|z|^2+y^2\chi^2SS')^2}\right\rangle .
+# ```
+#
+# Solved as printed, this takes a root search with sampled averages for every $|z|$ and every point of the diagram. Neither is needed.
+# Let $u=|z|/y(|z|)$ be the parameter instead. Multiplied by $|z|^\alpha$, {eq}`eq-levy-cavity` gives $|z|$ as a function of $u$. And since $|z|^2+y^2X=y^2(u^2+X)$ with $X=\chi^2SS'$, the bracket of
+# {eq}`eq-levy-density` is $y^{-4}\langle X/(u^2+X)^2\rangle$, while $y^2-2|z|^2y\,\partial_{|z|^2}y = y^4\,\partial_{|z|^2}u^2$: so $\pi\rho\,d|z|^2$ is the
+# differential of $\langle u^2/(u^2+X)\rangle$, the distribution function.
 #
 # ```{math}
 # :label: eq-levy-parametric
@@ -532,7 +560,7 @@ report.figure(
 # G(t)=\frac1{2\pi i}\int t^{-s}\,\Gamma(s)\Gamma(1-s)\,k^{-4s/\alpha}\left(\frac{\Gamma(1+2s/\alpha)}{\Gamma(1+s)}\right)^{\!2} ds ,
 # ```
 #
-# and likewise for $H$. So for each $\alpha$ two functions are tabulated once, and every point of the phase diagram costs one integral over $h$.
+# with $0<\mathrm{Re}\,s<1$, and likewise for $H$. So for each $\alpha$ two functions are tabulated once, and every point of the phase diagram costs one integral over $h$.
 #
 # At $\alpha=2$, $G(t)=H(t)=1/(1+t)$; with $\varphi'=1$ that gives $F(r)=r^2/D_w$ up to $r=\sqrt{D_w}$, the circular law.
 
@@ -601,8 +629,10 @@ report.figure(
 )
 
 # %% [markdown]
-# Far out a single point may stand above the curve. It is no error of the theory for $N\to\infty$, but what that limit leaves out: a large entry $W_{ii}$ on the diagonal is an eigenvalue of its own. The expected number beyond $r$ is
-# $\frac{c_\alpha}{\alpha}D_w\,\mathbb E\,\varphi'(h)^\alpha\,r^{-\alpha}$ per matrix, a power law, however large $N$.
+# Far out a single point may stand above the curve. It is no error of the theory for $N\to\infty$, but what that limit leaves out: short loops of
+# large entries. An entry $J_{ii}$ is an eigenvalue of its own, of which
+# $C\,r^{-\alpha}$ are expected beyond $r$ in each matrix, $C=\frac{c_\alpha}{\alpha}D_w\,\mathbb E\,\varphi'(h)^\alpha$; two large entries $J_{ij}$ and $J_{ji}$ give the pair
+# $\pm\sqrt{J_{ij}J_{ji}}$. Their share falls as $1/N$, their number per matrix does not.
 
 # %% [markdown]
 # ### How fast samples come to the theory
@@ -639,12 +669,15 @@ display(
 )
 
 # %% [markdown]
+# The independent draws of $N$ numbers would come closer as $N^{-1/2}$. Eigenvalues repel one another, so they come a little faster.
+#
 # ## The phase diagram
 #
 # ### Two ordered lines, and two measures of depth
 #
 # The paper reads the phase diagram off averages over the eigenvalues, $J_f=\langle f(|\lambda|)\rangle$, with an increasing $f$: directions with $|\lambda|$ near 0 are lost
-# within a layer, those near or above 1 get through many. Each average is compared with its value on the *ordered line* at the same $\alpha$, where $q^*=0.01$. Two families are used,
+# within a layer, those near or above 1 get through many. Each average is compared with its value on the *ordered line* at the same $\alpha$, where $q^*=0.01$. (The public code draws another one, $y(1)=0.01\,y(0)$, above which the solution of {eq}`eq-levy-cavity` is no longer
+# negligible at $|z|=1$.) Two families are used,
 #
 # ```{math}
 # :label: eq-levy-measures
@@ -652,7 +685,7 @@ display(
 # ```
 #
 # and the larger $L$ for which a network still beats the ordered line, the more layers a signal is taken to survive. The paper asks that the *ratio* of averages be above 1; since the
-# averages are negative on the ordered line, that must mean $J_f>J_f^{\rm ordered}$.
+# averages that were drawn are negative on the ordered line, that must mean $J_f>J_f^{\rm ordered}$.
 #
 # Both families have a flaw that only an exact calculation shows.
 #
@@ -666,7 +699,7 @@ display(
 #
 # and $J_{f_1}=-\infty$ for every $L\ge\alpha$, at every point with $\alpha<2$.
 #
-# **$f_2$ exists but cannot be seen.** The density has no edge, and at $L=101$ a modulus of 20 counts $10^{126}$ times as much as one of 3.
+# **$f_2$ exists but cannot be seen.** The density has no edge, and at $L=101$ a modulus of 20 counts about $10^{127}$ times as much as one of 3.
 
 # %%
 at_alpha, at_gain = 1.0, 1.5
@@ -690,7 +723,7 @@ print("exponent of F(r) in log 1/r:", {a: np.round(e, 3).tolist() for a, e in ex
 diagram = levy.phase_diagram(
     alpha=np.linspace(1, 2, diagram_alphas), gain=np.linspace(0.05, 3, diagram_gains), rarest=0.01
 )
-coarse = dict(alpha=np.linspace(1, 2, 11), gain=np.linspace(0.1, 3, 30))
+coarse = dict(alpha=np.linspace(1, 2, 11), gain=np.linspace(0.05, 3, 30))
 cuts = {0.01: diagram, 0.001: levy.phase_diagram(**coarse, rarest=0.001), 0.0: levy.phase_diagram(**coarse, rarest=0.0)}
 edge_of_chaos = np.linspace(0.8, 1.2, 401)
 mean_log = levy.jacobian_average("tanh", 2.0, edge_of_chaos**2, "log-power", L=1)
@@ -703,7 +736,7 @@ for ax, (rarest, one) in zip(axes, cuts.items(), strict=False):
         ax, one.alpha, one.gain, one.reach, low=0, high=6, lines={"$q^*=0.01$": (one.alpha, one.ordered), "$y(1)=0.01\\,y(0)$": (one.alpha, one.ordered_y)}
     )
     for interval in one.shifted_power.interval:
-        ax.plot(one.alpha, interval[:, 1], color="#E69F00", lw=1.1)
+        ax.plot(one.alpha, interval[:, 1], color="white", lw=0.8)
     ax.set_title(f"rarest {rarest:g} left out" if rarest else "nothing left out")
     ax.label_outer()
 axes[0].legend(loc="upper left", labelcolor="white", facecolor="0.25", framealpha=0.8, frameon=True, fontsize="small")
@@ -721,7 +754,7 @@ report.figure(
     fig,
     "levy-phase",
     caption=r"The paper's phase diagram, exactly, with three cutoffs: colours, the largest $L\le6$ for which $J_{f_1}$ exceeds its value on the ordered line (white); thin lines, where $J_{f_2}$ falls back to its value there for $L=1,11,\dots,101$ "
-    r"(from the right). Dashed, the ordered line of the public code. A tail of probability 0.01, 0.001 or 0 is left out on both sides of the distribution of $|\lambda|$; the printed figure is like the first.",
+    r"(from the top; a line is missing where the average stays above that value, or never rises above it). Dashed, the ordered line of the public code. A tail of probability 0.01, 0.001 or 0 is left out on both sides of the distribution of $|\lambda|$, the last two on a coarser grid. Of the three the first is most like the printed figure, judged by eye.",
     alt=f"Leaving out 1 % on either side, the region in which f_1 beats the ordered line up to L = 6 reaches from the line at {diagram.ordered[column]:.2f} to {diagram.gain[diagram.reach[column] == 6].max():.2f} at alpha 1.5, and f_2 lines nest down to {upper(diagram, 101):.2f}; "
     f"with 0.1 % the f_2 line of L = 101 stands at {upper(cuts[0.001], 101):.2f}, and with nothing left out f_1 beats the line for L = 1 only and there is no f_2 line of L = 101 at alpha 1.5.",
     scale="exact",
@@ -730,14 +763,15 @@ report.figure(
 # %% [markdown]
 # ### A measure that does not hang on the cutoff
 #
-# An average that is to say something about a network of $N$ neurons must not change when one of its eigenvalues is moved to $10^{-100}$ or to 100. A bounded one does not:
+# An average that is to say something about a network of $N$ neurons may change by no more than order $1/N$ when one of its eigenvalues is moved to $10^{-100}$ or to 100. So it has to be bounded:
 #
 # ```{math}
 # :label: eq-levy-balance
 # B_L=\left\langle\frac{|\lambda|^L-1}{|\lambda|^L+1}\right\rangle .
 # ```
 #
-# A direction that $L$ layers shrink counts $-1$, however much they shrink it; one that they enlarge counts up to $+1$; $r\to1/r$ turns the sign. At $\alpha=2$ and $L\le 6$ it is largest at $D_w=1$, as it should be.
+# A direction that $L$ layers shrink counts $-1$, however much they shrink it; one that they enlarge counts up to $+1$; $r\to1/r$ turns the sign. At $\alpha=2$ and $L\le 6$ it is largest at $D_w=1$, the classical edge of chaos. From $L=7$ on it is not: $B_L$ then
+# tends to $2P(|\lambda|>1)-1$, and the share of eigenvalues outside the unit circle keeps growing deep into chaos, for Gaussian weights too.
 # {numref}`levy-balance` shows it over the phase plane; point at a cell for its numbers.
 
 # %% tags=["hide-input"]
@@ -761,12 +795,16 @@ ax.legend(loc="upper right", labelcolor="white", facecolor="0.25", framealpha=0.
 hover = np.stack(
     [diagram.log_q / LOG10, diagram.reach, share_outside, balance], axis=-1
 ).transpose(1, 0, 2)
+told = [
+    [[f"10^{cell[0]:.2f}" if np.isfinite(cell[0]) else "0", *np.round(cell[1:], 4).tolist()] for cell in line]
+    for line in hover
+]
 moving = go.Figure(
     go.Heatmap(
         x=np.round(diagram.alpha, 6), y=np.round(diagram.gain, 6), z=np.round(balance.T, 4),
-        customdata=np.where(np.isfinite(hover), np.round(hover, 4), -9999), colorscale="cividis",
+        customdata=told, colorscale="cividis",
         colorbar={"title": f"B<sub>{shown_L}</sub>"},
-        hovertemplate="α = %{x:.2f}, weight scale %{y:.2f}<br>log₁₀ q* = %{customdata[0]:.2f}"
+        hovertemplate="α = %{x:.2f}, weight scale %{y:.2f}<br>q* = %{customdata[0]}"
         "<br>reach of f₁ (1 % left out): %{customdata[1]}<br>share of |λ| > 1: %{customdata[2]:.4f}"
         f"<br>B<sub>{shown_L}</sub> = %{{customdata[3]:.3f}}<extra></extra>",
     )
@@ -794,25 +832,38 @@ report.figure(
 )
 
 # %% [markdown]
-# Every $\alpha$ has a broad range of scales with about the same balance, and the best one moves up as the tails get heavier. Is it better than the classical edge of chaos? That depends on $L$:
+# Every $\alpha$ has a broad range of scales with about the same balance, and the best one moves up as the tails get heavier. Leaving out tails hardly
+# matters here. Is it better than the classical edge of chaos? That depends on $L$:
 
 # %%
-some = [int(np.abs(diagram.alpha - a).argmin()) for a in (1.0, 1.2, 1.5, 1.8)]
+depths = np.array([1, 2, 4, 6, 8, 10])
+uncut, cut = (
+    levy.jacobian_average("tanh", 1.5, np.array([0.8, 1.5, 2.5]) ** 1.5, "balance", L=shown_L, rarest=rarest)
+    for rarest in (0.0, 0.01)
+)
+print(f"B_{shown_L} at alpha 1.5, scales 0.8, 1.5, 2.5: {uncut.round(3)}; the rarest 1 % on both sides left out: {cut.round(3)}")
+searched = np.linspace(0.5, 3, 51)
+
+
+def best_balance(alpha):
+    """Return the largest B_L over the weight scales, for each L."""
+    averages = levy.jacobian_average("tanh", alpha, searched[:, None] ** alpha, "balance", L=depths)
+    return averages.max(axis=0)
+
+
 table = pd.DataFrame(
     {
-        "L": diagram.balance.L.astype(int),
-        **{
-            f"best at α = {diagram.alpha[i]:g}": diagram.balance.average[:, i].max(axis=1)
-            for i in some
-        },
-        "edge of chaos, α = 2": levy.edge_balance(diagram.balance.L),
+        "L": depths,
+        **{f"best at α = {a:g}": best_balance(a) for a in (1.0, 1.2, 1.5, 1.8, 2.0)},
+        "edge of chaos": levy.edge_balance(depths),
     }
 )
 display(table.style.hide(axis="index").format(dict.fromkeys(table.columns[1:], "{:.3f}")))
 
 # %% [markdown]
-# For one or two layers nothing beats Gaussian weights at $D_w=1$. For six, every heavy-tailed column does. Few directions survive many layers in any network; with heavy tails some survive much
-# longer than the rest. In this sense, and with this measure, the paper's picture of an extended regime holds: it is wide, it joins the classical point as $\alpha\to2$, and it pays with depth. What does not hold is that any increasing $f$ shows the same region.
+# For small $L$ nothing beats Gaussian weights at $D_w=1$. From $L\approx4$ (at $\alpha=1$) to $6$ (at $\alpha=1.8$) on, the best heavy-tailed scale does; but from $L=7$ on the best Gaussian scale is no longer at the
+# edge. So with this measure and between these depths the paper's picture holds: a wide region that joins the classical point as $\alpha\to2$ and pays with depth. At larger $L$ the measure
+# does not single out heavy tails. What does not hold is that any increasing $f$ shows the same region.
 
 # %% [markdown]
 # ## Eigenvectors on few neurons
@@ -826,22 +877,25 @@ display(table.style.hide(axis="index").format(dict.fromkeys(table.columns[1:], "
 # \mathrm{IPR}_q(v)=\sum_i |v_i|^{2q}\sim N^{(1-q)D_q}, \qquad \textstyle\sum_i|v_i|^2=1 :
 # ```
 #
-# $D_q=1$ for a vector spread over all neurons, $D_q=0$ for one on a few, and if $D_q$ falls with $q$ the vector is *multifractal*:
+# $D_q=1$ for a vector spread over all neurons, $D_q=0$ for one on a few, and if its limit for large $N$ falls with $q$ the vector is *multifractal*:
 # large entries are rarer than small ones in a way that no single dimension describes {cite}`evers2008anderson`. (This $q$ is no length.)
 #
 # At finite $N$ the estimate $\log_N\mathrm{IPR}_q/(1-q)$ is not 1 even for a random direction: the paper calls that a finite-size effect.
-# It can be said exactly, since the $|v_i|^2$ of a random direction follow a Dirichlet law. At $N=784$ and $q=2$ it is 0.896, and that, not 1, is what "spread
+# It can be said exactly, since the $|v_i|^2$ of a random complex direction follow a Dirichlet law. At $N=784$ and $q=2$ it is 0.896, and that, not 1, is what "spread
 # out" looks like.
 #
-# The cavity method gives the eigenvectors too. For $W\,\mathrm{diag}(\varphi')$, an eigenvalue of modulus $uy(u)$ has entries with
+# The cavity method suggests the eigenvectors too. For $W\,\mathrm{diag}(\varphi')$ and an eigenvalue at the parameter $u$ we argue that
 #
 # ```{math}
 # :label: eq-levy-vectors
 # |r_i|^2\propto\frac{S_i\,E_i}{u^2+\chi_i^2S_iS_i'},\qquad |l_i|^2\propto\frac{\chi_i^2S_i'\,E_i}{u^2+\chi_i^2S_iS_i'}
 # ```
 #
-# in its right and left eigenvectors, with $E_i$ standard exponential. Where tanh saturates, $\chi_i\to0$ and nothing bounds $|r_i|$ but the tail of $S_i$: right
+# in right and left eigenvectors, with $E_i$ standard exponential. Where tanh saturates, $\chi_i\to0$ and nothing bounds $|r_i|$ but the tail of $S_i$: right
 # eigenvectors of $W\,\mathrm{diag}(\varphi')$ concentrate. In left ones the saturated neurons are simply missing. There is no parameter to fit.
+#
+# The law also says what becomes of them as $N\to\infty$. $|l_i|^2\le E_i/S_i$ is bounded in law: left eigenvectors spread out at every $\alpha$, $D_q\to1$. The tail of $S_i$, of index $\alpha/2<1$, makes
+# the sums over right ones be ruled by single entries: up to logarithms $D_q\to(1-2q/\alpha)/(1-q)$ for $q<\alpha/2$ and 0 beyond. Both limits are approached slowly, as the table below the figure shows.
 
 # %%
 orders = np.round(np.linspace(0, 2, 21), 10).tolist()
@@ -926,7 +980,22 @@ report.figure(
     + f"; a random direction {flat2:.2f}. Over the plane D_2 runs from {plane_dimensions.min():.2f} to {plane_dimensions.max():.2f} and rises with alpha.",
 )
 
+# %% tags=["hide-input"]
+growing = multifractal.cavity_dimensions(
+    alpha=heavy_alpha, D_w=shown_gain**heavy_alpha, widths=[100, 400, 1600, 6400], q=(2.0,), sides=("right", "left"), seed=seed,
+)
+display(
+    growing.pivot(index="width", columns="side", values="dimension")
+    .assign(random=[float(multifractal.delocalised_dimension(n, 2.0)) for n in (100, 400, 1600, 6400)])
+    .rename(columns={"right": "right eigenvectors", "left": "left eigenvectors", "random": "random direction"})
+    .rename_axis(columns=f"D₂ at α = {heavy_alpha:g}, predicted", index="N")
+    .style.format("{:.2f}")
+)
+
 # %% [markdown]
+# So at a few hundred neurons both kinds look multifractal, and they part as $N$ grows: left eigenvectors approach a random direction, right ones move away from it. Measured left eigenvectors lie slightly below the prediction:
+# in a real pass $D^5$ and the layers before it are not independent draws from the fixed point, and some eigenvectors are real.
+#
 # ### While training
 #
 # {numref}`levy-dimensions-training` follows $D_q$ of the same layer while networks learn. The paper's claim is that training preserves the multifractality that
@@ -996,7 +1065,8 @@ report.figure(
 # ## What a circle becomes
 #
 # The eigenvectors say what one layer does to small steps. What do many layers do to a whole set of inputs? The paper sends a circle,
-# $h^0(\theta)=\cos\theta\,e_1+\sin\theta\,e_2$, through twenty layers {cite}`poole2016exponential`. In the ordered phase it shrinks to a point, keeping its shape; in the
+# $h^0(\theta)=\cos\theta\,e_1+\sin\theta\,e_2$ with $e_1,e_2$ the directions of two single neurons, through many layers {cite}`poole2016exponential`. (The first tanh acts on $\cos\theta$ and $\sin\theta$ apart,
+# which gives the curves their corners.) In the ordered phase it shrinks to a point, keeping its shape; in the
 # chaotic phase every piece is stretched until the image is a tangle in many dimensions. In between some pieces are stretched and others
 # squeezed, and the distances $\Delta h(\theta)$ between neighbours differ along the curve. Their coefficient of variation measures it:
 #
@@ -1052,7 +1122,7 @@ report.figure(
     "Above each panel the variance that is left. Insets: shares of the variance of the first five components.",
     alt="Share of the first two components: "
     + "; ".join(f"alpha {a:g}, scale {g:g}: {s:.2f}" for (a, g), s in first_share.items())
-    + ". At small scale curves keep the shape of an ellipse, at scale 3 they are tangles.",
+    + ". At small scale the curves stay simple and closed, at scale 3 they are tangles.",
 )
 
 # %% [markdown]
@@ -1080,12 +1150,13 @@ sizes = pd.DataFrame(rows)
 display(sizes.style.hide(axis="index").format("{:.3g}"))
 
 # %% [markdown]
-# The printed "total variance" is of the size of the *sum of the singular values*, not of the sum of their squares over the number of points, which is what a variance would be.
+# The printed "total variance" is nearer to the *sum of the singular values* than to the sum of their squares over the number of points, which is what a variance would be. At the guessed scale and layer all three sums come out lower than printed, and the
+# top singular values higher.
 
 # %% [markdown]
-# {numref}`levy-circle-plane` has the coefficient of variation over the whole phase plane, layer by layer. In the first layer the plane is flat. With depth a ridge rises on the
-# ordered side, along the line on which signals of this width die out, and it is the higher the heavier the tails: there a few neurons carry the signal, and pieces of the circle that excite them are stretched
-# while the others shrink.
+# {numref}`levy-circle-plane` has the coefficient of variation over the whole phase plane, layer by layer. In the first layer it depends on $\alpha$ but hardly on the scale. Then it grows everywhere above the
+# ordered line, most at large scales. Further on chaos makes all distances alike, and what is left after many layers is, for the heavier tails, a ridge near the ordered line. It is the higher the heavier the tails: a likely reason is that a few neurons carry
+# the signal there, so that pieces of the circle that excite them are stretched while the others shrink.
 
 # %%
 kept_layers = sorted({1, circle_depth // 4, circle_depth // 2, circle_depth})
@@ -1109,7 +1180,7 @@ top = float(by_point["mean"].max())
 for ax, layer in zip(axes, kept_layers, strict=False):
     values = by_point.loc[layer, "mean"].unstack()
     mesh = figures.phase_plane(
-        ax, values.index.to_numpy(), values.columns.to_numpy(), values.to_numpy(), low=0, high=top,
+        ax, values.index.to_numpy(), values.columns.to_numpy(), values.to_numpy(), low=0.1, high=top, log=True,
         lines={
             "$q^*=0.01$": (diagram.alpha, diagram.ordered),
             "signals die out": (diagram.alpha, levy.finite_width_gain(diagram.alpha, circle_width)),
@@ -1118,7 +1189,7 @@ for ax, layer in zip(axes, kept_layers, strict=False):
     ax.set_title(f"layer {layer}")
     ax.label_outer()
 axes[-1].legend(loc="upper left", labelcolor="white", facecolor="0.25", framealpha=0.8, frameon=True, fontsize="x-small")
-fig.colorbar(mesh, ax=axes, label="CV of neighbour distances")
+fig.colorbar(mesh, ax=axes, label="CV of neighbour distances", ticks=[0.1, 0.2, 0.5, 1, 2], format="%g")
 last = by_point.loc[circle_depth]
 ridge = last["mean"].unstack().idxmax(axis=1)
 report.figure(
@@ -1159,7 +1230,8 @@ reached["gain"] = (reached.sigma_w2 ** (1 / reached.alpha)).round(9)
 steps = reached.groupby(["alpha", "gain"]).steps.mean()  # ∞ where a network fails
 
 # %% tags=["hide-input"]
-fig, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), width_ratios=(1.15, 1.15, 1))
+fig, (left, middle, right) = plt.subplots(1, 3, figsize=(13.5, 4.2), width_ratios=(1.15, 1.15, 1))
+fig.get_layout_engine().set(wspace=0.06)
 plane_lines = {
     "$q^*=0.01$": (diagram.alpha, diagram.ordered),
     "signals die out": (diagram.alpha, levy.finite_width_gain(diagram.alpha, plane_width)),
@@ -1171,7 +1243,7 @@ fig.colorbar(mesh, ax=left, label="test accuracy")
 mesh = figures.phase_plane(
     middle, axis_a, axis_g, np.where(np.isfinite(steps.unstack()), steps.unstack(), np.nan), lines=plane_lines, log=True,
 )
-fig.colorbar(mesh, ax=middle, label=f"steps to {plane_threshold:.0%}")
+fig.colorbar(mesh, ax=middle, label=f"steps to {plane_threshold:.0%}", ticks=[100, 200, 400, 1000, 4000, 10000], format="%g")
 left.legend(loc="upper left", labelcolor="white", facecolor="0.25", framealpha=0.8, frameon=True, fontsize="small")
 for a, colour in zip((plane_alphas[1], plane_alphas[len(plane_alphas) // 2], plane_alphas[-1]), figures.CYCLE, strict=False):
     own = accuracy.loc[a]
@@ -1180,47 +1252,60 @@ for a, colour in zip((plane_alphas[1], plane_alphas[len(plane_alphas) // 2], pla
         color=colour, label=rf"$\alpha={a:g}$",
     )
 right.axhline(plane_threshold, color="0.5", lw=1, ls=":")
-right.set(xlabel=r"weight scale $D_w^{1/\alpha}$", ylabel="test accuracy", ylim=(0, 1.02), title="least, mean and most")
+right.set(xlabel=r"weight scale $D_w^{1/\alpha}$", ylabel="test accuracy", ylim=(0, 1.02), title="sections")
 right.legend(fontsize="small", loc="lower right")
 trains = accuracy["min"] >= plane_threshold
-windows = {
-    a: (float(own.index[own].min()), float(own.index[own].max())) if own.any() else (np.nan, np.nan)
-    for a, own in ((a, trains.loc[a]) for a in plane_alphas)
-}
+
+
+def longest_run(own):
+    """Return the ends of the longest run of scales that hold without a gap."""
+    runs = [
+        list(group) for holds, group in itertools.groupby(own.index, key=lambda g: bool(own[g])) if holds
+    ]
+    run = max(runs, key=lambda r: r[-1] / r[0], default=[np.nan])
+    return float(run[0]), float(run[-1])
+
+
+windows = {a: longest_run(trains.loc[a]) for a in plane_alphas}
 report.figure(
     fig,
     "levy-trained",
     caption=rf"Networks of {plane_depth + 1} weight matrices trained from all over the phase plane ({dataset}, width {plane_width}, tanh, no bias, SGD at {plane_learning_rate:g}, batches of {plane_batch_size}, {plane_steps} steps; {plane_seeds} networks at each point): "
-    rf"test accuracy, mean number of steps to {plane_threshold:.0%} (blank where a network fails), and three sections.",
-    alt=f"All networks reach {plane_threshold:.0%} at weight scales "
-    + "; ".join(f"from {low:g} to {high:g} at alpha {a:g}" for a, (low, high) in windows.items())
+    rf"test accuracy, mean number of steps to {plane_threshold:.0%} (blank where a network fails), and three sections with least, mean and most of the networks.",
+    alt=f"Longest gapless ranges of weight scales at which all networks reach {plane_threshold:.0%}: "
+    + "; ".join(f"{low:g} to {high:g} at alpha {a:g}" for a, (low, high) in windows.items())
     + f". Fewest steps: {np.min(steps):.0f}.",
 )
 
 # %% [markdown]
+# Accuracy near chance begins close to the line on which signals die out. The upper end of the window is reached at $\alpha=2$ within the plane, and later or not at all for indices between about 1.2 and 1.6. Among networks that learn, Gaussian ones at a scale of
+# 1.5 are the fastest, and the number of steps grows as the tails get heavier. With so few networks at each point little can be said about small $\alpha$, where blank cells lie between full ones. The budget is not the paper's, whose learning rate is ten times smaller.
+#
 # ## Where theory and experiment part
 #
 # **Finite width rules the ordered side.** At infinite width there is no ordered phase for $\alpha<2$. At width 784 and $\alpha=1.5$ signals die out below a scale of 0.60, and that line
-# moves only as $(\log N)^{-1/\alpha}$. What the circles and the trained networks show as the lower edge is this one: it lies below the paper's line $q^*=0.01$ and close to it, so that on plots the two are easily confused.
+# moves only as $(\log N)^{-1/\alpha}$. The paper's line $q^*=0.01$ lies at 0.76 there. In circles and trained networks the loss of the signal begins near the former; the scale from which networks reach a high accuracy within the steps allowed lies above both.
 #
-# **The upper edge is not in the spectrum.** With the cutoff that reproduces the printed figure, the extended regime ends near $D_w^{1/\alpha}=1$ for large $L$. Trained networks go on learning far above it, at $\alpha=1.5$
-# as at $\alpha=2$, if the learning rate and the number of steps allow. Width, learning rate and budget set that edge; {numref}`levy-trained` moves with them, {numref}`levy-phase` does not.
+# **The upper edge is not in the spectrum.** With the cutoff that looks most like the printed figure, the extended regime ends near $D_w^{1/\alpha}=1$ for large $L$. Trained networks go on learning far above it,
+# heavy-tailed and Gaussian, if the learning rate and the number of steps allow. Width, learning rate and budget set that edge; {numref}`levy-trained` moves with them, {numref}`levy-phase` does not.
 #
-# **Averages and single networks differ.** For small $\alpha$ a network is not typical of its ensemble. Two seeds at the same point of {numref}`levy-trained` may end near the top and at chance, since a few weights carry each row ({numref}`levy-stable`).
+# **Averages and single networks differ.** For small $\alpha$ a network is not typical of its ensemble. Two seeds at the same point of {numref}`levy-trained` may end far apart, since a few weights carry each row ({numref}`levy-stable`).
 # Means over networks hide that; for a practitioner it is the price of the wide window.
 #
-# **Eigenvalues are not all.** A layer's Jacobian with heavy tails is far from normal: its largest singular value is many times its spectral radius, and diverges with $N$. What a product of layers does to a direction is not given by
-# the eigenvalues of one, as the paper's argument (its §D) assumes after neglecting correlations between eigenvectors of successive layers.
+# **Eigenvalues are not all.** A heavy-tailed matrix is far from normal: its largest singular value is many times its spectral radius, and grows with $N$. What a product of layers does to a direction is not given by
+# the eigenvalues of one layer, although the paper's argument (its §D) assumes it, neglecting correlations between the eigenvectors of successive layers.
 #
-# **Heavy tails of trained weights** are not the tails of this theory: see {numref}`levy-weights`.
+# **Heavy tails of trained weights**, of those that were looked at here, are not the tails of this theory: see {numref}`levy-weights`.
+#
+# Not computed here: the paper's claims that any $\varphi(x)=o(|x|)$ will do (see the [slips](levy-errata)) and that only the tail of the weights' law matters; and the maps of dimensions after training (its figs. 3b and S2c, d).
 #
 # ## Verdicts
 
 # %% tags=["hide-input"]
 def percent(statement):
-    """Return share and interval of a statement on the fitted weights."""
+    """Return share and interval over whole networks of a statement on the fitted weights."""
     row = shares.loc[statement]
-    return f"{row.share:.1%} [{row.low:.1%}, {row.high:.1%}]"
+    return f"{row.share:.1%} [{row.low_networks:.1%}, {row.high_networks:.1%}]"
 
 
 others = f"{len(fitted)} matrices of {fitted.network.nunique()} networks; the paper's ten ImageNet networks have to be fetched (weights.PAPER_NETWORKS) and were not."
@@ -1236,7 +1321,7 @@ report.claim(
         "quantiles, as the public code has it: within the interval": shares.loc[by_quantiles].high_networks >= 0.9972,
     },
     scale="recorded",
-    note="The checks take the interval over whole networks, whose matrices are not independent. " + others,
+    note="Intervals are over whole networks, whose matrices are not independent. " + others,
 )
 tested = "Shapiro-Wilk p < 0.025 (all entries)"
 report.claim(
@@ -1245,9 +1330,9 @@ report.claim(
     source="§A",
     paper="99.57 %",
     ours=percent(tested),
-    checks={"99.57 % within the interval": shares.loc[tested].low <= 0.9957 <= shares.loc[tested].high},
+    checks={"99.57 % within the interval": shares.loc[tested].low_networks <= 0.9957 <= shares.loc[tested].high_networks},
     scale="recorded",
-    note=others,
+    note=f"On 5000 entries of each matrix: {percent('Shapiro-Wilk p < 0.025 (5000 entries)')}; beyond 5000 the p-values are not calibrated. " + others,
 )
 report.claim(
     "levy-fig1a-c-ks",
@@ -1279,15 +1364,20 @@ report.claim(
     scale="recorded",
     note=others,
 )
-in_range = "gain in [0.7, 3]"
+line_at = levy.gain_of("tanh", np.maximum(fitted.alpha, 0.51), np.log(levy.ORDERED_Q))
+ends_at = np.interp(fitted.alpha, diagram.alpha, np.nan_to_num(diagram.log_power.interval[0, :, 1], nan=1.01, posinf=3.0))
+inside = (fitted.gain >= line_at) & (fitted.gain <= ends_at)
 report.claim(
     "levy-fig1a-c-scale",
     statement="The fitted scales lie in the range of the extended critical regime.",
     source="§A, fig. 1c",
-    ours=f"{percent(in_range)} within [0.7, 3]; median {fitted.gain.median():.2f}, by the number of inputs {fitted.gain_fan_in.median():.2f}",
-    checks={"three in four within [0.7, 3]": shares.loc[in_range].share >= 0.75},
+    ours=f"{inside.mean():.0%} lie between the ordered line and the edge of f₁ at L = 1 for their own α; median scale {fitted.gain.median():.2f}, by the number of inputs {fitted.gain_fan_in.median():.2f}",
+    checks={
+        "most lie in the region": inside.mean() > 0.5,
+        "nine in ten do": inside.mean() > 0.9,
+    },
     scale="recorded",
-    note="D_w = 2 √(N_w N_h) σ^α as printed. Batch normalisation makes the scale of most of these matrices irrelevant to what the network computes. " + others,
+    note="D_w = 2 √(N_w N_h) σ^α as printed; the region with 1 % of the eigenvalues left out on both sides. Batch normalisation makes the scale of most of these matrices irrelevant to what the network computes. " + others,
 )
 ends = {decay: table[table.step == tail_steps] for decay, table in tails.items()}
 report.claim(
@@ -1301,12 +1391,11 @@ report.claim(
     ),
     checks={
         "without weight decay some index falls below 1.95": lowest[tail_decays[0]] < 1.95,
-        "with weight decay it does": lowest[tail_decays[1]] < 1.95,
         "at the start every index is 2 within its interval": all(
             bool((table[table.step == 0].alpha_high >= 2).all()) for table in tails.values()
         ),
     },
-    note=f"FC5 of width {tail_width} on {dataset}, {tail_steps} steps; the paper's run has 257,950 steps of 128 on MNIST, and a sharp change at epoch 200 that its text does not explain.",
+    note=f"FC5 of width {tail_width} on {dataset}, {tail_steps} steps of {tail_batch_size}. The paper's tails appear after about 94,000 steps of 128 on MNIST, so a run as short as this cannot exclude them; with weight decay they are here.",
 )
 far_above = finite_gains > 1.2 * max(text_line[0], text_line[-1])
 agreement = {
@@ -1350,21 +1439,38 @@ report.claim(
     note="Kolmogorov-Smirnov distance of the moduli, tanh, no bias, weight scale "
     f"{shown_gain:g}; independent checks against Monte Carlo and high precision are among the tests.",
 )
-near_0 = {a: levy.modulus_cdf("tanh", a, np.array([1.5, 3.0]) ** a, 0.1) for a in density_alphas}
-far_out = float(levy.eigenvalue_density("tanh", density_alphas[0], shown_gain ** density_alphas[0], 10.0))
+levels_of_r = np.geomspace(1e-4, 5, 2001)
+
+
+def median_modulus(alpha, gain):
+    """Return the modulus below which half of the eigenvalues lie."""
+    share = levy.modulus_cdf("tanh", alpha, gain**alpha, levels_of_r)
+    return float(np.interp(0.5, share, levels_of_r))
+
+
+medians = {a: [median_modulus(a, g) for g in (1.5, 2.25, 3.0)] for a in density_alphas}
+far = np.array([2.0, 4.0, 8.0, 16.0])
+steepness = [
+    float(np.diff(np.log(levy.eigenvalue_density("tanh", heavy_alpha, shown_gain**heavy_alpha, r * np.array([0.99, 1.01]))))[0] / np.log(1.01 / 0.99))
+    for r in far
+]
+edge_2 = shown_gain * float(
+    np.sqrt(np.mean(1 / np.cosh(np.exp(levy.fixed_point("tanh", 2.0, shown_gain**2).log_q / 2) * np.sqrt(2) * special.erfinv(np.linspace(-1, 1, 20001)[1:-1])) ** 4))
+)
 report.claim(
     "levy-fig2a-shape",
-    statement="With heavy tails the density has infinite support and an exponential cutoff; deep in the chaotic phase most eigenvalues are near 0.",
+    statement="With heavy tails the density has infinite support and an exponential cutoff; the deeper in the chaotic phase, the closer to 0 most eigenvalues lie.",
     source="§C, §D, fig. 2a",
-    ours=f"ρ(10) = {far_out:.2g} at α = {density_alphas[0]:g}; share with |λ| < 0.1 at weight scales 1.5 and 3: "
-    + "; ".join(f"{v[0]:.2f}, {v[1]:.2f} (α = {a:g})" for a, v in near_0.items()),
+    ours=f"d log ρ/d log r = {', '.join(f'{v:.0f}' for v in steepness)} at r = 2, 4, 8, 16 (α = {heavy_alpha:g}); median |λ| at weight scales 1.5, 2.25, 3: "
+    + "; ".join(", ".join(f"{v:.2f}" for v in m) + f" (α = {a:g})" for a, m in medians.items()),
     checks={
-        "positive at |z| = 10 with heavy tails": far_out > 0,
-        "0 beyond an edge with Gaussian weights": float(levy.modulus_cdf("tanh", 2.0, shown_gain**2, 1.5)) == 1.0,
-        "more eigenvalues below 0.1 at scale 3 than at 1.5": all(v[1] > v[0] for v in near_0.values()),
-        "most below 0.1 at scale 3": all(v[1] > 0.5 for v in near_0.values()),
+        "heavy tails: positive at |z| = 16": float(levy.eigenvalue_density("tanh", heavy_alpha, shown_gain**heavy_alpha, 16.0)) > 0,
+        "heavy tails: falls faster than any of these powers, ever steeper": bool((np.diff(steepness) < -2).all()),
+        "Gaussian weights: 0 beyond an edge": float(levy.modulus_cdf("tanh", 2.0, shown_gain**2, 1.001 * edge_2)) == 1.0 > float(levy.modulus_cdf("tanh", 2.0, shown_gain**2, 0.999 * edge_2)),
+        "median modulus falls with the scale": all(bool((np.diff(m) < 0).all()) for m in medians.values()),
     },
     scale="exact",
+    note="At least half of the eigenvalues lie below the median; weight scale of the steepness " + f"{shown_gain:g}.",
 )
 report.claim(
     "levy-fig2b-peak",
@@ -1376,8 +1482,8 @@ report.claim(
     scale="exact",
     note="Weight scale of the maximum on a grid of 401 between 0.8 and 1.2.",
 )
-six = {r: float((one.reach >= 6).any(axis=1)[:-2].mean()) for r, one in cuts.items()}
-one_up = {r: float((one.reach >= 1).any(axis=1)[:-2].mean()) for r, one in cuts.items()}
+six = {r: float((one.reach[one.alpha < 1.9] >= 6).any(axis=1).mean()) for r, one in cuts.items()}
+one_up = {r: float((one.reach[one.alpha < 1.9] >= 1).any(axis=1).mean()) for r, one in cuts.items()}
 report.claim(
     "levy-fig2b-region",
     statement="For α < 2 there is an extended region in which the averages of f₁ up to L = 6 exceed those on the ordered line; it closes at α = 2.",
@@ -1390,7 +1496,7 @@ report.claim(
         "at α = 2 no f₂ line rises from the ordered line": bool(np.isnan(diagram.shifted_power.interval[:, -1, 1]).all()),
     },
     scale="exact",
-    note="The printed picture is that of a cutoff, which the paper does not state; leaving out 1 % on both sides comes closest.",
+    note="The printed picture is that of a cutoff, which the paper does not state; of the three tried, leaving out 1 % on both sides looks most like it.",
 )
 middle_column = int(np.abs(diagram.alpha - 1.5).argmin())
 
@@ -1401,24 +1507,28 @@ def edges(family):
     return np.where(np.isnan(found), 0.0, found)
 
 
-with np.errstate(invalid="ignore"):
-    narrower = {
-        "f₁": bool((np.diff(edges(diagram.log_power)) <= 0).all()),
-        "f₂": bool(np.all(np.diff(edges(diagram.shifted_power)[1:]) <= 0)),
-        "the bounded average": bool(np.all(edges(diagram.balance)[1:] <= edges(diagram.balance)[:-1])),
-    }
+three = {"f₁": diagram.log_power, "f₂": diagram.shifted_power, "bounded": diagram.balance}
+upper_edges = {
+    name: dict(zip(family.L.astype(int).tolist(), edges(family).tolist(), strict=True)) for name, family in three.items()
+}
+deepest = {name: list(found.values())[-1] for name, found in upper_edges.items()}
 report.claim(
     "levy-fig2b-robust",
-    statement="The region does not depend on the form of the average, as long as f is increasing.",
+    statement="The region is robust to changes of the average, as long as f is increasing.",
     source="§D",
     ours="upper edges at α = 1.5: "
     + "; ".join(
-        f"{name} {', '.join('beyond 3' if np.isinf(v) else f'{v:.2f}' for v in edges(family)[:: max(1, len(family.L) // 3)])}"
-        for name, family in (("f₁", diagram.log_power), ("f₂", diagram.shifted_power), ("bounded", diagram.balance))
+        name + " " + ", ".join(f"{'beyond 3' if np.isinf(v) else format(v, '.2f')} (L = {L})" for L, v in list(found.items())[:: max(1, len(found) // 3)])
+        for name, found in upper_edges.items()
     ),
-    checks={f"{name}: narrower at larger L": held for name, held in narrower.items()},
+    checks={
+        "every average has a region above the ordered line at its smallest L": all(
+            next(iter(found.values())) > float(diagram.ordered[middle_column]) for found in upper_edges.values()
+        ),
+        "at the largest L drawn the edges agree within a fifth": max(deepest.values()) < 1.2 * min(deepest.values()),
+    },
     scale="exact",
-    note="Bounded: (r^L − 1)/(r^L + 1) at L = 1, 2, 4, 6. Its region, too, exists for every α < 2, but widens with L.",
+    note="Bounded: (r^L − 1)/(r^L + 1). The regions of f₁ and f₂ shrink as L grows, that of the bounded average widens.",
 )
 d2_rows = {side: (d2[density_alphas[0], side], d2[density_alphas[1], side]) for side in ("right", "left")}
 heavy, light = d2_rows["right"]
@@ -1429,12 +1539,12 @@ report.claim(
     ours=f"D_2 = {heavy.dimension:.2f} ± {2 * heavy.error:.2f} (α = {density_alphas[0]:g}), {light.dimension:.2f} ± {2 * light.error:.2f} (α = {density_alphas[1]:g}), random direction {flat2:.2f}",
     checks={
         f"α = {heavy_alpha:g}: far below a random direction": heavy.dimension + 4 * heavy.error < 0.75 * flat2,
-        f"α = {heavy_alpha:g}: D_q falls with q": bool(
-            of(measured, alpha=density_alphas[0], side="right").dimension.is_monotonic_decreasing
+        f"α = {heavy_alpha:g}: falls further below a random direction as N grows (predicted)": bool(
+            (growing[growing.side == "right"].dimension.diff().dropna() < 0).all()
         ),
         "α = 2: within 0.15 of a random direction": abs(light.dimension - flat2) < 0.15,
     },
-    note=f"N = {dimension_width}; the cavity prediction is {of(predicted[density_alphas[0]], side='right', q=2.0).dimension.iloc[0]:.2f} and {of(predicted[density_alphas[1]], side='right', q=2.0).dimension.iloc[0]:.2f}.",
+    note=f"N = {dimension_width}; at one N the estimate falls with q for every vector, so it is held against a random direction. The cavity prediction is {of(predicted[density_alphas[0]], side='right', q=2.0).dimension.iloc[0]:.2f} and {of(predicted[density_alphas[1]], side='right', q=2.0).dimension.iloc[0]:.2f}.",
 )
 report.claim(
     "levy-fig3-training",
@@ -1455,7 +1565,7 @@ report.claim(
         < after[density_alphas[0], 0][0] + 2 * after[density_alphas[0], 0][1],
         "Gaussian: changed by less than 0.05": abs(after[density_alphas[1], watched_steps][0] - after[density_alphas[1], 0][0]) < 0.05,
     },
-    note=f"{watched_networks} networks of width {plane_width}, {watched_steps} steps.",
+    note=f"{watched_networks} networks of width {plane_width}, {watched_steps} steps; errors are twice the standard error. At this learning rate weights move little, so preservation is the weaker claim.",
 )
 report.claim(
     "levy-fig4-sizes",
@@ -1466,10 +1576,10 @@ report.claim(
         f"{row['sum of singular values, here']:.3g}, {row['here ']:.3g} (α = {row['α']:g})" for _, row in sizes.iterrows()
     ),
     checks={
-        "sum of the singular values within a third of the printed total": bool(
+        "sum of the singular values within a factor of 1.5 of the printed total": bool(
             (np.abs(np.log(sizes["sum of singular values, here"] / sizes["total variance, printed"])) < np.log(1.5)).all()
         ),
-        "top singular value within a third": bool(
+        "top singular value within a factor of 1.5": bool(
             (np.abs(np.log(sizes["here "] / sizes["top singular value, printed"])) < np.log(1.5)).all()
         ),
     },
@@ -1488,12 +1598,15 @@ report.claim(
     checks={
         "α < 1.9: the ordered end is below half of the peak": bool((cv_order[heavy_rows] < 0.5 * cv_peak[heavy_rows]).all()),
         "α < 1.9: so is the chaotic end": bool((cv_chaos[heavy_rows] < 0.5 * cv_peak[heavy_rows]).all()),
-        "the peak falls as α rises": bool((np.diff(cv_peak) < 0).all()),
-        "in the first layer the variation depends on the scale by less than 10 %": bool(
-            ((first_layer.max(axis=1) - first_layer.min(axis=1)) < 0.1 * first_layer.max(axis=1)).all()
+        "less at (2, 1) than at the peak of every α < 1.9": bool(
+            np.interp(1.0, cv_last.columns, cv_last.iloc[-1]) < cv_peak[heavy_rows].min()
+        ),
+        "emerges with depth: in the first layer the scale matters by less than 10 %, in the last more than twofold": bool(
+            (first_layer.max(axis=1) < 1.1 * first_layer.min(axis=1)).all()
+            and (cv_peak[heavy_rows] > 2 * cv_last.min(axis=1)[heavy_rows]).all()
         ),
     },
-    note=f"Width {circle_width}, {circle_networks} networks, {circle_angles} points on the circle. In chaos CV depends on the number of points.",
+    note=f"Width {circle_width}, {circle_networks} networks, {circle_angles} points on the circle. In chaos CV depends on the number of points. At α = 1 even the ordered end has a CV of the size that Gaussian networks never reach.",
 )
 ratio = {a: high / low for a, (low, high) in windows.items()}
 gaussian_window = windows[plane_alphas[-1]]
@@ -1505,10 +1618,17 @@ report.claim(
     paper="0.7 to 1.5 at α = 2",
     ours="; ".join(f"{low:g} to {high:g} (α = {a:g})" for a, (low, high) in windows.items()),
     checks={
-        "α = 2: fails at the largest scale": gaussian_window[1] < plane_gains[-1],
-        "α = 2: fails at the smallest scale": gaussian_window[0] > plane_gains[0],
-        "some heavy-tailed index has the wider window": max(r for a, r in ratio.items() if a < 1.95) > ratio[plane_alphas[-1]],
-        "every heavy-tailed index has": min(r for a, r in ratio.items() if a < 1.95) > ratio[plane_alphas[-1]],
+        "α = 2: the lower edge within one step of the grid of 0.7": plane_gains[max(0, np.searchsorted(plane_gains, 0.7) - 1)]
+        <= gaussian_window[0]
+        <= plane_gains[min(len(plane_gains) - 1, np.searchsorted(plane_gains, 0.7) + 1)],
+        "α = 2: the upper edge within one step of 1.5": plane_gains[max(0, np.searchsorted(plane_gains, 1.5) - 1)]
+        <= gaussian_window[1]
+        <= plane_gains[min(len(plane_gains) - 1, np.searchsorted(plane_gains, 1.5) + 1)],
+        "most indices below 1.95 have the wider window": sum(r > ratio[plane_alphas[-1]] for a, r in ratio.items() if a < 1.95)
+        > sum(a < 1.95 for a in ratio) / 2,
+        "heavy tails reach the threshold at scales where Gaussian networks do not": bool(
+            np.isfinite(steps.unstack().iloc[:-1]).any()[~np.isfinite(steps.loc[plane_alphas[-1]])].any()
+        ),
     },
     note=f"All {plane_seeds} networks at {plane_threshold:.0%} test accuracy after {plane_steps} steps; {dataset}, width {plane_width}.",
 )
@@ -1521,18 +1641,15 @@ report.claim(
     + "; ".join(f"{v:.0f} (α = {a:g}, scale {steps.loc[a].idxmin():g})" for a, v in fewest.items()),
     checks={
         "some heavy-tailed index needs fewer steps than any Gaussian network": float(fewest[fewest.index < 1.95].min()) < float(fewest.iloc[-1]),
-        "heavy tails reach it where Gaussian networks do not": bool(
-            np.isfinite(steps.unstack().iloc[:-1]).any()[~np.isfinite(steps.loc[plane_alphas[-1]])].any()
-        ),
     },
-    note=f"{dataset}, width {plane_width}, SGD at {plane_learning_rate:g}, batches of {plane_batch_size}; the paper's 50 epochs are of 59 steps.",
+    note=f"{dataset}, width {plane_width}, SGD at {plane_learning_rate:g}, batches of {plane_batch_size}; the paper's 50 epochs are 2,950 steps at a rate of 0.001, which is no test at another rate.",
 )
 
 # %% [markdown]
 # (levy-errata)=
 # ## Slips in the printed formulas and statements
 #
-# **A ratio of negative averages.** The extended regime is where "the ratio of the Jacobian average with respect to the ordered transition is greater than 1". On the ordered line $J_{f_1}$ at $L=1$ and $J_{f_2}$ are negative at every $\alpha$, so a
+# **A ratio of negative averages.** The extended regime is where "the ratio of the Jacobian average with respect to the ordered transition is greater than 1". With 1 % left out on both sides, as the printed picture needs, $J_{f_1}$ at $L=1$ and $J_{f_2}$ are negative on the ordered line at every $\alpha$ (uncut, $J_{f_2}$ at large $L$ is positive for small $\alpha$), so a
 # ratio above 1 means a *smaller* average. What is meant is $J_f>J_f^{\rm ordered}$, which is what is computed here.
 
 # %%
@@ -1544,7 +1661,7 @@ report.erratum(
     paper="ratio above 1",
     ours=f"all {levels.size} averages on the ordered line are negative, the largest {levels.max():.3g}: there a ratio above 1 is a smaller average",
     shown=bool((levels < 0).all()),
-    note="f₁ with L = 1 and f₂ with L = 1, 11, …, 101, at every index of the diagram.",
+    note="f₁ with L = 1 and f₂ with L = 1, 11, …, 101, at every index of the diagram, the rarest 1 % of the eigenvalues left out on both sides.",
 )
 
 # %% [markdown]
@@ -1556,7 +1673,7 @@ report.erratum(
     "levy-2",
     source="§D, eq. 10, fig. 2b",
     statement="Phase boundaries are drawn from averages of f₁ up to L = 6 and of f₂ up to L = 101.",
-    paper="finite and sampled",
+    paper="finite",
     ours=f"f₁ at α = 1.2: {divergent[0]:.2f} at L = 1, −∞ at L = 2 and 6; f₂ at α = 1, scale 1.5, L = 101: {whole:.2g}, of which moduli below 4 give {seen:.2g}",
     shown=bool(
         np.isfinite(divergent[0])
@@ -1573,7 +1690,7 @@ report.erratum(
 # %% [markdown]
 # **Increasing for odd $L$ only.** The averaging functions are to be increasing. $f_2(r)=(r-2)^L$ is, for odd $L$; all the drawn ones are odd, but the text does not say so, and for even $L$ small eigenvalues would be rewarded.
 #
-# **No ordered phase at infinite width.** "The corresponding ordered phase" has $q^*>0$ like all the rest.
+# **No ordered phase at infinite width.** For $\alpha<2$ the ordered phase has $q^*>0$ like all the rest, and nothing happens at its line.
 
 # %%
 r = np.linspace(0, 4, 401)
@@ -1582,7 +1699,7 @@ report.erratum(
     "levy-3",
     source="§D",
     statement="f₂(r) = (r − 2)^L is given as an increasing averaging function of depth L.",
-    paper="any L",
+    paper="L not restricted",
     ours="decreasing somewhere for L = " + ", ".join(str(L) for L, f in falls.items() if f),
     shown=all(f == (L % 2 == 0) for L, f in falls.items()),
     note="The values drawn in fig. 2b, 1, 11, …, 101, are odd.",
@@ -1591,8 +1708,8 @@ half = levy.fixed_point("tanh", 1.5, 0.5**1.5)
 report.erratum(
     "levy-4",
     source="§D",
-    statement="An ordered phase, in which the fixed point vanishes, is bounded by an ordered transition for every α.",
-    paper="q* = 0 below the line",
+    statement="An ordered phase is bounded by an ordered transition for every α.",
+    paper="a transition at q* ~ 0.01",
     ours=f"q* = {float(half.q):.4g} at α = 1.5, scale 0.5; log q* finite at all {int(np.isfinite(diagram.log_q[:-1]).sum())} points of the diagram with α < 2",
     shown=bool(np.isfinite(diagram.log_q[:-1]).all() and half.q > 0),
     note="The transition is a threshold on q*. At finite width there is one: see the section on finite width.",
@@ -1641,7 +1758,7 @@ report.erratum(
         and sides_heavy["right"].dimension < light.dimension - 0.1
     ),
     scale=scale,
-    note="Of W D, as §E writes the matrix. §C and fig. 3 have it as it is found here.",
+    note="Of W D, as §E writes the matrix; for D W left and right change places. §C and fig. 3 have it as it is found here.",
 )
 rises = np.diff(plane_dimensions, axis=0)
 report.erratum(
@@ -1685,7 +1802,7 @@ report.erratum(
     ours=f"quantile estimates in the public code, which are lower by {gap.median():.2f} in the median of these matrices; for true stable samples by {true_gap.mean():.3f} ± {2 * true_gap.std(ddof=1) / len(true) ** 0.5:.3f}",
     shown=bool(gap.median() > 0.05 and abs(true_gap.mean()) < 0.02),
     scale="recorded",
-    note="What the public code does is not in the paper's text. True samples: 20 of 20,000 at α = 1.8.",
+    note="Rests on reading the public code: the numbers show only that the two methods differ here, and do not for true samples. True samples: 20 of 20,000 at α = 1.8.",
 )
 
 # %% [markdown]
@@ -1703,7 +1820,7 @@ for a in density_alphas:
 report.erratum(
     "levy-10",
     source="§C",
-    statement="The largest singular value of a Jacobian is identified with its spectral radius.",
+    statement="The largest singular value of a random matrix is identified with its spectral radius.",
     paper=1.0,
     ours="; ".join(f"{v:.2f} (α = {a:g}, N = {n})" for (a, n), v in ratios.items()),
     shown=bool(min(ratios.values()) > 1.5),
