@@ -97,7 +97,9 @@ density_alphas = [heavy_alpha, 2.0]
 tail_decays = [0.0, tail_decay]
 store = Store()
 ALPHAS = (1.0, 1.2, 1.5, 1.8, 2.0)
-COLOUR = dict(zip(ALPHAS, plt.get_cmap("viridis")(np.linspace(0.0, 0.85, 5)), strict=True))
+COLOUR = dict(
+    zip(ALPHAS, plt.get_cmap("viridis")(np.linspace(0.0, 0.85, 5)), strict=True)
+)
 
 # %% [markdown]
 # ## What the paper claims
@@ -149,7 +151,9 @@ generator = np.random.default_rng(seed)
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2))
 carried = {}
 for alpha in ALPHAS:
-    left.loglog(x, stable.pdf(x, alpha), color=COLOUR[alpha], label=rf"$\alpha={alpha:g}$")
+    left.loglog(
+        x, stable.pdf(x, alpha), color=COLOUR[alpha], label=rf"$\alpha={alpha:g}$"
+    )
     tail = stable.tail_constant(alpha) * x ** (-1 - alpha)
     left.loglog(x[x > 3], tail[x > 3], "--", color=COLOUR[alpha], lw=1)
     entries = stable.sample(alpha, (n_sums, n_sum), rng=generator)
@@ -157,10 +161,15 @@ for alpha in ALPHAS:
     share = squares / squares[:, -1:]
     carried[alpha] = float(np.median(share[:, n_sum // 100 - 1]))
     right.semilogx(
-        np.arange(1, n_sum + 1) / n_sum, np.median(share, axis=0), color=COLOUR[alpha]
+        np.arange(1, n_sum + 1) / n_sum,
+        np.median(share, axis=0),
+        color=COLOUR[alpha],
     )
 left.set(
-    ylim=(1e-12, 1), xlabel=r"$x/\sigma$", ylabel="density", title="densities and their tails"
+    ylim=(1e-12, 1),
+    xlabel=r"$x/\sigma$",
+    ylabel="density",
+    title="densities and their tails",
 )
 left.legend()
 right.set(
@@ -208,18 +217,33 @@ FAMILIES = {
     "squeezenet": "SqueezeNet",
     "caffe_small": "LeNet, cifar10 nets",
 }
-fig, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2))
+fig, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 4))
 edges = np.linspace(1.0, 2.0, 26)
 stacked = [fitted.alpha[fitted.network.str.startswith(key)] for key in FAMILIES]
-left.hist(stacked, edges, stacked=True, color=figures.CYCLE[:3], label=list(FAMILIES.values()))
+left.hist(
+    stacked,
+    edges,
+    stacked=True,
+    color=figures.CYCLE[:3],
+    label=list(FAMILIES.values()),
+)
 left.axvline(1.95, color="black", lw=1, ls="--")
-left.set(xlabel=r"fitted $\alpha$", ylabel="matrices", title="as the paper fits them")
+left.set(
+    xlabel=r"fitted $\alpha$", ylabel="matrices", title="as the paper fits them"
+)
 left.legend(fontsize="small", loc="upper left")
 balanced = fitted[fitted.alpha_balanced.notna()]
-middle.plot(balanced.alpha_balanced_shuffled, balanced.alpha_balanced, "o", ms=3.5, color=figures.CYCLE[0])
+middle.plot(
+    balanced.alpha_balanced_shuffled,
+    balanced.alpha_balanced,
+    "o",
+    ms=3.5,
+    color=figures.CYCLE[0],
+)
 middle.plot([0.5, 2], [0.5, 2], color="0.5", lw=1)
 middle.set(
-    xlabel=r"$\alpha$, entries shuffled, then balanced", ylabel=r"$\alpha$, rows and columns balanced",
+    xlabel=r"$\alpha$, entries shuffled, then balanced",
+    ylabel=r"$\alpha$, rows and columns balanced",
     title="tails of entries, or of rows?",
 )
 expected = np.maximum(fitted.beyond_stable, 1e-3)
@@ -227,7 +251,8 @@ right.hist(np.log10(expected), np.linspace(-0.5, 3.5, 29), color=figures.CYCLE[0
 right.axvline(0, color="black", lw=1, ls="--")
 right.set(
     xlabel="log$_{10}$ of the number of entries expected\nbeyond the largest one that there is",
-    ylabel="matrices", title="are the largest entries there?",
+    ylabel="matrices",
+    title="are the largest entries there?",
 )
 report.figure(
     fig,
@@ -241,12 +266,17 @@ report.figure(
 
 # %% tags=["hide-input"]
 asked = [
-    "alpha < 1.95", "alpha < 1.95 (quantiles)", "Shapiro-Wilk p < 0.025 (all entries)",
-    "Shapiro-Wilk p < 0.025 (5000 entries)", "KS p-value ratio >= 1",
-    "KS rejects the stable fit at 0.025", "Student t likelier than stable",
+    "alpha < 1.95",
+    "alpha < 1.95 (quantiles)",
+    "Shapiro-Wilk p < 0.025 (all entries)",
+    "Shapiro-Wilk p < 0.025 (5000 entries)",
+    "KS p-value ratio >= 1",
+    "KS rejects the stable fit at 0.025",
+    "Student t likelier than stable",
     "no entry as large as the stable fit expects (P < 0.025)",
     "tail of infinite variance not excluded (1.96 errors)",
-    "alpha_balanced < 1.95", "alpha_balanced_shuffled < 1.95",
+    "alpha_balanced < 1.95",
+    "alpha_balanced_shuffled < 1.95",
 ]
 PLAIN = {
     "alpha < 1.95": "fitted index below 1.95, maximum likelihood",
@@ -262,9 +292,19 @@ PLAIN = {
     "alpha_balanced_shuffled < 1.95": "the same after shuffling the entries",
 }
 display(
-    shares.loc[asked, ["count", "n", "share", "low", "high"]]
+    shares.loc[asked]
     .rename(index=PLAIN)
-    .style.format({"share": "{:.1%}", "low": "{:.1%}", "high": "{:.1%}"})
+    .assign(
+        matrices=lambda t: t["count"].astype(str) + " of " + t["n"].astype(str),
+        interval=lambda t: (
+            t.low_networks.map("{:.1%}".format)
+            + " to "
+            + t.high_networks.map("{:.1%}".format)
+        ),
+    )[["matrices", "share", "interval"]]
+    .rename(columns={"interval": "95 %, over networks"})
+    .rename_axis(index=None)
+    .style.format({"share": "{:.1%}"})
 )
 
 # %% [markdown]
@@ -285,7 +325,14 @@ display(
 # index leaves 2. Our reading: what learning adds is small beside the initial Gaussian matrix, and the fit does not see it. Weight decay shrinks the initial weights by $e^{-\eta\lambda t}$ after $t$ steps of size $\eta$, and what has been learnt comes to the surface.
 
 # %%
-tail_at = [0, *np.unique(np.geomspace(tail_steps / 50, tail_steps, tail_points - 1).round().astype(int)).tolist()]
+tail_at = [
+    0,
+    *np.unique(
+        np.geomspace(tail_steps / 50, tail_steps, tail_points - 1)
+        .round()
+        .astype(int)
+    ).tolist(),
+]
 tails = {
     decay: training.observed(
         training.Grid(
@@ -317,12 +364,20 @@ for column, (decay, table) in zip(axes.T, tails.items(), strict=False):
         own = table[table.layer == layer]
         spread = [own.alpha_fit - own.alpha_low, own.alpha_high - own.alpha_fit]
         column[0].errorbar(
-            own.step, own.alpha_fit, np.maximum(spread, 0), fmt="o-", ms=3.5, lw=1, color=colour,
+            own.step,
+            own.alpha_fit,
+            np.maximum(spread, 0),
+            fmt="o-",
+            ms=3.5,
+            lw=1,
+            color=colour,
             label=f"$W^{layer}$" if layer < 5 else "readout",
         )
         column[1].plot(own.step, own.gain, "o-", ms=3.5, lw=1, color=colour)
     last = table[table.step == tail_steps]
-    column[0].set_title(f"weight decay {decay:g}: test accuracy {last.test_accuracy.iloc[0]:.1%}")
+    column[0].set_title(
+        f"weight decay {decay:g}: test accuracy {last.test_accuracy.iloc[0]:.1%}"
+    )
     column[1].set_xlabel("training step")
 for ax in axes[0]:
     ax.set(ylim=(1.4, 2.03))
@@ -330,7 +385,8 @@ axes[0, 0].set_ylabel(r"fitted $\alpha$")
 axes[1, 0].set_ylabel(r"fitted $D_w^{1/\alpha}$")
 axes[0, 0].legend(fontsize="small", loc="lower left")
 lowest = {
-    decay: table[(table.step == tail_steps) & (table.layer < 5)].alpha_fit.min() for decay, table in tails.items()
+    decay: table[(table.step == tail_steps) & (table.layer < 5)].alpha_fit.min()
+    for decay, table in tails.items()
 }
 report.figure(
     fig,
@@ -396,7 +452,9 @@ log_q = {a: levy.fixed_point("tanh", a, gains**a).log_q for a in LINES}
 
 # %% tags=["hide-input"]
 fig, (near, far) = plt.subplots(1, 2, figsize=(10, 4.4))
-shades = dict(zip(LINES, plt.get_cmap("viridis")(np.linspace(0.0, 0.85, 6)), strict=True))
+shades = dict(
+    zip(LINES, plt.get_cmap("viridis")(np.linspace(0.0, 0.85, 6)), strict=True)
+)
 for a in LINES:
     drawn = np.where(np.isfinite(log_q[a]), log_q[a] / LOG10, -1e9)
     near.plot(gains, drawn, color=shades[a], label=rf"$\alpha={a:g}$")
@@ -404,10 +462,15 @@ for a in LINES:
         far.loglog(gains, -log_q[a] / LOG10, color=shades[a])
 near.axhline(-2, color="0.4", lw=1, ls=":")
 near.text(2.95, -1.9, "$q^*=0.01$", ha="right", va="bottom", color="0.3")
-near.set(ylim=(-12, 1), ylabel=r"$\log_{10}q^*$", title="lengths that a network can show")
+near.set(
+    ylim=(-12, 1), ylabel=r"$\log_{10}q^*$", title="lengths that a network can show"
+)
 near.legend(loc="lower right")
 far.set(
-    xlim=(0.05, 1), ylim=(1, 1e4), ylabel=r"$-\log_{10}q^*$", title="the same, far below"
+    xlim=(0.05, 1),
+    ylim=(1, 1e4),
+    ylabel=r"$-\log_{10}q^*$",
+    title="the same, far below",
 )
 for ax in (near, far):
     ax.set(xlabel=r"weight scale $D_w^{1/\alpha}$")
@@ -418,7 +481,11 @@ report.figure(
     caption=r"Fixed point $q^*$ of the heavy-tailed length map over the weight scale (tanh, no bias). Left: what is visible; the dotted line is the paper's threshold for the ordered phase. "
     r"Right: orders of magnitude below 1. Only for $\alpha=2$, where the curve ends at $D_w=1$, is there a scale at which $q^*$ becomes 0.",
     alt="At weight scale 1 the fixed point is "
-    + ", ".join(f"10^{np.interp(1, gains, log_q[a]) / LOG10:.1f} (alpha {a:g})" for a in LINES if a < 2)
+    + ", ".join(
+        f"10^{np.interp(1, gains, log_q[a]) / LOG10:.1f} (alpha {a:g})"
+        for a in LINES
+        if a < 2
+    )
     + "; at scale 0.05 it is "
     + ", ".join(f"10^{v:.0f} (alpha {a:g})" for a, v in least.items())
     + "; for alpha 2 it is 0 at and below scale 1.",
@@ -451,6 +518,7 @@ report.figure(
 # reaches further as $N$ grows, $T_N\approx (c_\alpha/\alpha)\log N$, and the line falls towards 0, but only as $1/\log N$. This is not in the paper, which puts
 # its ordered line where $q^*=0.01$; {numref}`levy-finite` compares the two. At a few hundred neurons the finite-width line lies below the paper's, at thirty above it.
 
+
 # %%
 def lengths_at_depth(alpha, gains, width, depth, networks, rng):
     """Return q^depth (gains, networks) of random tanh networks, drawn exactly from their law."""
@@ -467,7 +535,9 @@ finite_gains = np.linspace(0.1, 1.5, 29)
 finite_alphas = (1.0, 1.5, 2.0)
 generator = np.random.default_rng([seed, 1])
 deep_q = {
-    (a, n): lengths_at_depth(a, finite_gains, n, finite_depth, finite_networks, generator)
+    (a, n): lengths_at_depth(
+        a, finite_gains, n, finite_depth, finite_networks, generator
+    )
     for a in finite_alphas
     for n in finite_widths
 }
@@ -475,7 +545,8 @@ line_alphas = np.linspace(1, 2, 41)
 finite_line = {n: levy.finite_width_gain(line_alphas, n) for n in finite_widths}
 
 # %% tags=["hide-input"]
-fig, axes = plt.subplots(1, 4, figsize=(13, 3.9), width_ratios=(1, 1, 1, 1.15))
+fig, axes = plt.subplots(2, 2, figsize=(9.4, 7.2))
+axes = axes.ravel()
 markers = dict(zip(finite_widths, "osD^v", strict=False))
 tints = dict(zip(finite_widths, figures.CYCLE, strict=False))
 for ax, a in zip(axes, finite_alphas, strict=False):
@@ -486,25 +557,49 @@ for ax, a in zip(axes, finite_alphas, strict=False):
         found = np.log10(np.maximum(deep_q[a, n], 1e-300))
         low, middle, high = np.quantile(found, [0.25, 0.5, 0.75], axis=1)
         ax.errorbar(
-            finite_gains, middle, [middle - low, high - middle], fmt=markers[n], ms=3.5,
-            color=tints[n], lw=0.8, label=f"$N={n}$",
+            finite_gains,
+            middle,
+            [middle - low, high - middle],
+            fmt=markers[n],
+            ms=3.5,
+            color=tints[n],
+            lw=0.8,
+            label=f"$N={n}$",
         )
-        ax.axvline(float(levy.finite_width_gain(a, n)), color=tints[n], lw=1, ls="--")
-    ax.set(ylim=(-20, 1), xlabel=r"weight scale $D_w^{1/\alpha}$", title=rf"$\alpha={a:g}$")
-axes[0].set_ylabel(rf"$\log_{{10}}q$ at layer {finite_depth}")
+        ax.axvline(
+            float(levy.finite_width_gain(a, n)), color=tints[n], lw=1, ls="--"
+        )
+    ax.set(
+        ylim=(-20, 1),
+        xlabel=r"weight scale $D_w^{1/\alpha}$",
+        title=rf"$\alpha={a:g}$",
+    )
+for ax in axes[[0, 2]]:
+    ax.set_ylabel(rf"$\log_{{10}}q$ at layer {finite_depth}")
 axes[0].legend(fontsize="small", loc="lower right")
 for n in finite_widths:
-    axes[3].plot(line_alphas, finite_line[n], "--", color=tints[n], label=f"dies out, $N={n}$")
+    axes[3].plot(
+        line_alphas,
+        finite_line[n],
+        "--",
+        color=tints[n],
+        label=f"dies out, $N={n}$",
+    )
 text_line = levy.gain_of("tanh", line_alphas, np.log(0.01))
 axes[3].plot(line_alphas, text_line, color="0.2", label="$q^*=0.01$")
-axes[3].set(xlabel=r"stability index $\alpha$", ylabel=r"$D_w^{1/\alpha}$", ylim=(0, 1.1), title="ordered lines")
+axes[3].set(
+    xlabel=r"stability index $\alpha$",
+    ylabel=r"$D_w^{1/\alpha}$",
+    ylim=(0, 1.1),
+    title="ordered lines",
+)
 axes[3].legend(fontsize="small", loc="lower right")
 at_1 = {n: finite_line[n][0] for n in finite_widths}
 report.figure(
     fig,
     "levy-finite",
     caption=rf"Length at layer {finite_depth} of random tanh networks of finite width (median and quartiles of {finite_networks}), against the fixed point at infinite width (grey) and, dashed, the weight scale {{eq}}`eq-levy-finite-line` below which signals "
-    rf"die out. Just below that line {finite_depth} layers are too few to show it. All scales share their random numbers. Right: those lines over $\alpha$, and the paper's ordered line.",
+    rf"die out. Just below that line {finite_depth} layers are too few to show it. All scales share their random numbers. Lower right: those lines over $\alpha$, and the paper's ordered line.",
     alt="Signals die out below the predicted scale, which at alpha 1 is "
     + ", ".join(f"{v:.2f} at width {n}" for n, v in at_1.items())
     + f" and at alpha 2 is {finite_line[finite_widths[-1]][-1]:.4f}; the paper's line runs from {text_line[0]:.2f} to {text_line[-1]:.2f}.",
@@ -571,12 +666,15 @@ report.figure(
 # from its law at the fixed point. With Gaussian weights the eigenvalues fill a disc and end. With heavy tails there is no edge.
 # And in both cases, the larger the weights, the more eigenvalues crowd near 0: large pre-activations saturate tanh and shut neurons off.
 
+
 # %%
 def sampled_eigenvalues(alpha, gain, width, networks, rng):
     """Return the eigenvalues (networks, width) of W·diag(φ′(h)) at the fixed point."""
     log_q = float(levy.fixed_point("tanh", alpha, gain**alpha).log_q)
     weights = stable.sample(alpha, (networks, width, width), rng=rng)
-    h = np.exp((log_q - np.log(2)) / alpha) * stable.sample(alpha, (networks, 1, width), rng=rng)
+    h = np.exp((log_q - np.log(2)) / alpha) * stable.sample(
+        alpha, (networks, 1, width), rng=rng
+    )
     slopes = 1 / np.cosh(np.minimum(np.abs(h), 300)) ** 2
     return np.linalg.eigvals(gain * (2 * width) ** (-1 / alpha) * weights * slopes)
 
@@ -587,10 +685,14 @@ radii = np.geomspace(0.02, 30, 400)
 densities = {
     (a, g): levy.eigenvalue_density("tanh", a, g**a, radii) for a, g in pairs
 }
-shown = {a: sampled_eigenvalues(a, shown_gain, eigen_width, eigen_networks, generator) for a in density_alphas}
+shown = {
+    a: sampled_eigenvalues(a, shown_gain, eigen_width, eigen_networks, generator)
+    for a in density_alphas
+}
 
 # %% tags=["hide-input"]
-fig, axes = plt.subplots(1, 4, figsize=(13, 3.9), width_ratios=(1.25, 1.25, 1, 1))
+fig, axes = plt.subplots(2, 2, figsize=(9, 8), height_ratios=(1, 1.15))
+axes = axes.ravel()
 bins = np.geomspace(0.05, 20, 24)
 centres = np.sqrt(bins[1:] * bins[:-1])
 area = np.pi * np.diff(bins**2)
@@ -598,11 +700,21 @@ for ax, a in zip(axes, density_alphas, strict=False):
     for g, colour in zip(density_gains, figures.CYCLE, strict=False):
         curve = np.where(densities[a, g] > 0, densities[a, g], np.nan)
         ax.loglog(radii, curve, color=colour, label=f"{g:g}")
-    counts = np.stack([np.histogram(np.abs(z), bins)[0] for z in shown[a]]) / eigen_width / area
+    counts = (
+        np.stack([np.histogram(np.abs(z), bins)[0] for z in shown[a]])
+        / eigen_width
+        / area
+    )
     mean, error = counts.mean(0), counts.std(0, ddof=1) / np.sqrt(eigen_networks)
     seen = mean > 0
     ax.errorbar(
-        centres[seen], mean[seen], 2 * error[seen], fmt="o", ms=3.5, color="black", lw=0.8,
+        centres[seen],
+        mean[seen],
+        2 * error[seen],
+        fmt="o",
+        ms=3.5,
+        color="black",
+        lw=0.8,
         label=f"{shown_gain:g}, sampled",
     )
     ax.set(ylim=(1e-6, 30), xlabel="$|z|$", title=rf"$\alpha={a:g}$")
@@ -612,15 +724,26 @@ for ax, a in zip(axes[2:], density_alphas, strict=False):
     z = shown[a][0]
     ax.plot(z.real, z.imag, ".", ms=2.5, color=figures.CYCLE[0])
     ax.add_patch(plt.Circle((0, 0), 1, fill=False, ls="--", color="0.3"))
-    ax.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", title=rf"$\alpha={a:g}$, one matrix", xlabel=r"$\mathrm{Re}\,z$")
+    ax.set(
+        xlim=(-3, 3),
+        ylim=(-3, 3),
+        aspect="equal",
+        title=rf"$\alpha={a:g}$, one matrix",
+        xlabel=r"$\mathrm{Re}\,z$",
+    )
 axes[2].set_ylabel(r"$\mathrm{Im}\,z$")
-outside = {a: 1 - float(levy.modulus_cdf("tanh", a, shown_gain**a, 1.0)) for a in density_alphas}
-furthest = {a: float(np.median(np.abs(shown[a]).max(axis=1))) for a in density_alphas}
+outside = {
+    a: 1 - float(levy.modulus_cdf("tanh", a, shown_gain**a, 1.0))
+    for a in density_alphas
+}
+furthest = {
+    a: float(np.median(np.abs(shown[a]).max(axis=1))) for a in density_alphas
+}
 report.figure(
     fig,
     "levy-eigenvalues",
     caption=r"Density of the eigenvalues of a layer's Jacobian $W\,\mathrm{diag}(\varphi'(h))$ at the fixed point, per unit area of the complex plane (tanh, no bias): theory for four weight scales and, for one, "
-    rf"{eigen_networks} sampled matrices of {eigen_width} neurons (mean ± two standard errors). Right: the eigenvalues of one such matrix each, within $|\mathrm{{Re}}|,|\mathrm{{Im}}|\le3$; the circle is $|z|=1$.",
+    rf"{eigen_networks} sampled matrices of {eigen_width} neurons (mean ± two standard errors). Below: the eigenvalues of one such matrix each, within $|\mathrm{{Re}}|,|\mathrm{{Im}}|\le3$; the circle is $|z|=1$.",
     alt=f"Theory and samples agree. At weight scale {shown_gain:g} the share of eigenvalues outside the unit circle is "
     + ", ".join(f"{outside[a]:.3f} (alpha {a:g})" for a in density_alphas)
     + "; the largest modulus of a sampled matrix is "
@@ -636,6 +759,7 @@ report.figure(
 
 # %% [markdown]
 # ### How fast samples come to the theory
+
 
 # %%
 def distance(alpha, moduli):
@@ -653,17 +777,28 @@ for a in density_alphas:
         networks = max(4, 4 * fit_widths[-1] // n)
         z = np.abs(sampled_eigenvalues(a, shown_gain, n, networks, generator))
         each = [distance(a, one) for one in z]
-        fit_rows.append((a, n, networks, np.mean(each), np.std(each, ddof=1) / networks**0.5))
-closeness = pd.DataFrame(fit_rows, columns=["alpha", "width", "networks", "distance", "error"])
+        fit_rows.append(
+            (a, n, networks, np.mean(each), np.std(each, ddof=1) / networks**0.5)
+        )
+closeness = pd.DataFrame(
+    fit_rows, columns=["alpha", "width", "networks", "distance", "error"]
+)
 fit_slope = {
     a: log_slope(own.width, own.distance, own.error)
     for a, own in closeness.groupby("alpha")
 }
-display(closeness.style.hide(axis="index").format({"alpha": "{:g}", "distance": "{:.4f}", "error": "{:.4f}"}))
+display(
+    closeness.style.hide(axis="index").format(
+        {"alpha": "{:g}", "distance": "{:.4f}", "error": "{:.4f}"}
+    )
+)
 display(
     Markdown(
         "Distance of one network from the theory falls as "
-        + ", ".join(f"$N^{{{v:.2f} \\pm {2 * e:.2f}}}$ ($\\alpha={a:g}$)" for a, (v, e) in fit_slope.items())
+        + ", ".join(
+            f"$N^{{{v:.2f} \\pm {2 * e:.2f}}}$ ($\\alpha={a:g}$)"
+            for a, (v, e) in fit_slope.items()
+        )
         + "."
     )
 )
@@ -703,17 +838,27 @@ display(
 
 # %%
 at_alpha, at_gain = 1.0, 1.5
-whole = float(levy.jacobian_average("tanh", at_alpha, at_gain**at_alpha, "shifted-power", L=101))
+whole = float(
+    levy.jacobian_average(
+        "tanh", at_alpha, at_gain**at_alpha, "shifted-power", L=101
+    )
+)
 seen = float(
-    levy.jacobian_average("tanh", at_alpha, at_gain**at_alpha, "shifted-power", L=101, cutoff=(0, 4))
+    levy.jacobian_average(
+        "tanh", at_alpha, at_gain**at_alpha, "shifted-power", L=101, cutoff=(0, 4)
+    )
 )
 tiny = np.array([1e-50, 1e-100, 1e-200, 1e-300])
 exponents = {
-    a: np.diff(np.log(levy.modulus_cdf("tanh", a, shown_gain**a, tiny))) / np.diff(np.log(-np.log(tiny)))
+    a: np.diff(np.log(levy.modulus_cdf("tanh", a, shown_gain**a, tiny)))
+    / np.diff(np.log(-np.log(tiny)))
     for a in (1.0, 1.5)
 }
 print(f"J_f2 at L = 101: {whole:.2g} in all, {seen:.2g} from moduli below 4")
-print("exponent of F(r) in log 1/r:", {a: np.round(e, 3).tolist() for a, e in exponents.items()})
+print(
+    "exponent of F(r) in log 1/r:",
+    {a: np.round(e, 3).tolist() for a, e in exponents.items()},
+)
 
 # %% [markdown]
 # What a figure made from samples shows is therefore the effect of a cutoff: of the rarest eigenvalues that the sample holds. {numref}`levy-phase` makes the cutoff explicit, by leaving out both
@@ -721,33 +866,62 @@ print("exponent of F(r) in log 1/r:", {a: np.round(e, 3).tolist() for a, e in ex
 
 # %%
 diagram = levy.phase_diagram(
-    alpha=np.linspace(1, 2, diagram_alphas), gain=np.linspace(0.05, 3, diagram_gains), rarest=0.01
+    alpha=np.linspace(1, 2, diagram_alphas),
+    gain=np.linspace(0.05, 3, diagram_gains),
+    rarest=0.01,
 )
 coarse = dict(alpha=np.linspace(1, 2, 11), gain=np.linspace(0.05, 3, 30))
-cuts = {0.01: diagram, 0.001: levy.phase_diagram(**coarse, rarest=0.001), 0.0: levy.phase_diagram(**coarse, rarest=0.0)}
+cuts = {
+    0.01: diagram,
+    0.001: levy.phase_diagram(**coarse, rarest=0.001),
+    0.0: levy.phase_diagram(**coarse, rarest=0.0),
+}
 edge_of_chaos = np.linspace(0.8, 1.2, 401)
 mean_log = levy.jacobian_average("tanh", 2.0, edge_of_chaos**2, "log-power", L=1)
 peak = float(edge_of_chaos[mean_log.argmax()])
 
 # %% tags=["hide-input"]
-fig, axes = plt.subplots(1, 3, figsize=(13, 4.6), sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(11, 4.6), sharey=True)
 for ax, (rarest, one) in zip(axes, cuts.items(), strict=False):
     mesh = figures.phase_plane(
-        ax, one.alpha, one.gain, one.reach, low=0, high=6, lines={"$q^*=0.01$": (one.alpha, one.ordered), "$y(1)=0.01\\,y(0)$": (one.alpha, one.ordered_y)}
+        ax,
+        one.alpha,
+        one.gain,
+        one.reach,
+        low=0,
+        high=6,
+        lines={
+            "$q^*=0.01$": (one.alpha, one.ordered),
+            "$y(1)=0.01\\,y(0)$": (one.alpha, one.ordered_y),
+        },
     )
     for interval in one.shifted_power.interval:
         ax.plot(one.alpha, interval[:, 1], color="white", lw=0.8)
     ax.set_title(f"rarest {rarest:g} left out" if rarest else "nothing left out")
     ax.label_outer()
-axes[0].legend(loc="upper left", labelcolor="white", facecolor="0.25", framealpha=0.8, frameon=True, fontsize="small")
-fig.colorbar(mesh, ax=axes, label="largest $L$ at which $f_1$ beats the ordered line", ticks=range(7))
+axes[0].legend(
+    loc="upper left",
+    labelcolor="white",
+    facecolor="0.25",
+    framealpha=0.8,
+    frameon=True,
+    fontsize="small",
+)
+fig.colorbar(
+    mesh,
+    ax=axes,
+    label="largest $L$ at which $f_1$ beats the ordered line",
+    ticks=range(7),
+)
 column = int(np.abs(diagram.alpha - 1.5).argmin())
 
 
 def upper(one, L):
     """Return the weight scale at which the f₂ line of this L stands at α = 1.5."""
     row = int(np.abs(one.alpha - 1.5).argmin())
-    return float(one.shifted_power.interval[list(one.shifted_power.L).index(L), row, 1])
+    return float(
+        one.shifted_power.interval[list(one.shifted_power.L).index(L), row, 1]
+    )
 
 
 report.figure(
@@ -780,51 +954,101 @@ import plotly.graph_objects as go
 shown_L = 4
 level = int(np.flatnonzero(shown_L == diagram.balance.L)[0])
 balance = diagram.balance.average[level]
-best = diagram.gain[balance.argmax(axis=1)]
+top_row = np.clip(balance.argmax(axis=1), 1, diagram.gain.size - 2)
+beside = np.stack(
+    [balance[np.arange(balance.shape[0]), top_row + k] for k in (-1, 0, 1)]
+)
+bend = beside[0] - 2 * beside[1] + beside[2]
+# the top of the parabola through the largest point and its neighbours; at α = 2 it is a kink
+shift = np.diff(diagram.gain)[0] * (beside[0] - beside[2]) / (2 * bend)
+best = diagram.gain[top_row] + np.where(diagram.alpha < 2, shift, 0)
 share_outside = np.stack(
     [1 - levy.modulus_cdf("tanh", a, diagram.gain**a, 1.0) for a in diagram.alpha]
 )
 fig, ax = plt.subplots(figsize=(7.4, 5))
 own_line = diagram.balance.interval[:, :, 1]
 mesh = figures.phase_plane(
-    ax, diagram.alpha, diagram.gain, balance,
-    lines={"$q^*=0.01$": (diagram.alpha, diagram.ordered), "largest": (diagram.alpha, best)},
+    ax,
+    diagram.alpha,
+    diagram.gain,
+    balance,
+    lines={
+        "$q^*=0.01$": (diagram.alpha, diagram.ordered),
+        "largest": (diagram.alpha, best),
+    },
 )
 fig.colorbar(mesh, ax=ax, label=rf"$B_{{{shown_L}}}$")
-ax.legend(loc="upper right", labelcolor="white", facecolor="0.25", framealpha=0.8, frameon=True, fontsize="small")
+ax.legend(
+    loc="upper right",
+    labelcolor="white",
+    facecolor="0.25",
+    framealpha=0.8,
+    frameon=True,
+    fontsize="small",
+)
 hover = np.stack(
     [diagram.log_q / LOG10, diagram.reach, share_outside, balance], axis=-1
 ).transpose(1, 0, 2)
 told = [
-    [[f"10^{cell[0]:.2f}" if np.isfinite(cell[0]) else "0", *np.round(cell[1:], 4).tolist()] for cell in line]
+    [
+        [
+            f"10^{cell[0]:.2f}" if np.isfinite(cell[0]) else "0",
+            *np.round(cell[1:], 4).tolist(),
+        ]
+        for cell in line
+    ]
     for line in hover
 ]
 moving = go.Figure(
     go.Heatmap(
-        x=np.round(diagram.alpha, 6), y=np.round(diagram.gain, 6), z=np.round(balance.T, 4),
-        customdata=told, colorscale="cividis",
+        x=np.round(diagram.alpha, 6),
+        y=np.round(diagram.gain, 6),
+        z=np.round(balance.T, 4),
+        customdata=told,
+        colorscale="cividis",
         colorbar={"title": f"B<sub>{shown_L}</sub>"},
         hovertemplate="α = %{x:.2f}, weight scale %{y:.2f}<br>q* = %{customdata[0]}"
         "<br>reach of f₁ (1 % left out): %{customdata[1]}<br>share of |λ| > 1: %{customdata[2]:.4f}"
         f"<br>B<sub>{shown_L}</sub> = %{{customdata[3]:.3f}}<extra></extra>",
     )
 )
-for name, line, dash in (("q* = 0.01", diagram.ordered, "solid"), (f"largest B<sub>{shown_L}</sub>", best, "dash")):
+for name, line, dash in (
+    ("q* = 0.01", diagram.ordered, "solid"),
+    (f"largest B<sub>{shown_L}</sub>", best, "dash"),
+):
     moving.add_scatter(
-        x=diagram.alpha, y=line, mode="lines", name=name, hoverinfo="skip",
+        x=diagram.alpha,
+        y=line,
+        mode="lines",
+        name=name,
+        hoverinfo="skip",
         line={"color": "white", "width": 2, "dash": dash},
     )
 moving.update_layout(
-    height=480, margin={"l": 60, "r": 20, "t": 30, "b": 50}, plot_bgcolor="white", paper_bgcolor="white",
-    font={"color": "black"}, legend={"x": 0.99, "xanchor": "right", "y": 0.99, "bgcolor": "rgba(60,60,60,0.8)", "font": {"color": "white"}},
-    xaxis={"title": "stability index α", "range": [0.975, 2.025]}, yaxis={"title": "weight scale D<sub>w</sub><sup>1/α</sup>", "range": [0, 3.05]},
+    height=480,
+    margin={"l": 60, "r": 20, "t": 30, "b": 50},
+    plot_bgcolor="white",
+    paper_bgcolor="white",
+    font={"color": "black"},
+    legend={
+        "x": 0.99,
+        "xanchor": "right",
+        "y": 0.99,
+        "bgcolor": "rgba(60,60,60,0.8)",
+        "font": {"color": "white"},
+    },
+    xaxis={"title": "stability index α", "range": [0.975, 2.025]},
+    yaxis={"title": "weight scale D<sub>w</sub><sup>1/α</sup>", "range": [0, 3.05]},
 )
 report.figure(
     fig,
     "levy-balance",
     caption=rf"The balance $B_{{{shown_L}}}$ of {{eq}}`eq-levy-balance` over the phase plane (tanh, no bias, infinite width), with the paper's ordered line and, dashed, the weight scale at which it is largest for each $\alpha$.",
     alt=f"B_{shown_L} is largest at weight scale "
-    + ", ".join(f"{best[i]:.2f} (alpha {diagram.alpha[i]:g}, {balance[i].max():.3f})" for i in range(0, diagram.alpha.size, max(1, diagram.alpha.size // 5)))
+    + ", ".join(
+        f"{best[i]:.2f} (alpha {diagram.alpha[i]:g}, {balance[i].max():.3f})"
+        for i in range(0, diagram.alpha.size, max(1, diagram.alpha.size // 5))
+    )
     + "; the ridge broadens as alpha falls.",
     scale="exact",
     interactive=moving,
@@ -838,27 +1062,44 @@ report.figure(
 # %%
 depths = np.array([1, 2, 4, 6, 8, 10])
 uncut, cut = (
-    levy.jacobian_average("tanh", 1.5, np.array([0.8, 1.5, 2.5]) ** 1.5, "balance", L=shown_L, rarest=rarest)
+    levy.jacobian_average(
+        "tanh",
+        1.5,
+        np.array([0.8, 1.5, 2.5]) ** 1.5,
+        "balance",
+        L=shown_L,
+        rarest=rarest,
+    )
     for rarest in (0.0, 0.01)
 )
-print(f"B_{shown_L} at alpha 1.5, scales 0.8, 1.5, 2.5: {uncut.round(3)}; the rarest 1 % on both sides left out: {cut.round(3)}")
+print(
+    f"B_{shown_L} at alpha 1.5, scales 0.8, 1.5, 2.5: {uncut.round(3)}; the rarest 1 % on both sides left out: {cut.round(3)}"
+)
 searched = np.linspace(0.5, 3, 51)
 
 
 def best_balance(alpha):
     """Return the largest B_L over the weight scales, for each L."""
-    averages = levy.jacobian_average("tanh", alpha, searched[:, None] ** alpha, "balance", L=depths)
+    averages = levy.jacobian_average(
+        "tanh", alpha, searched[:, None] ** alpha, "balance", L=depths
+    )
     return averages.max(axis=0)
 
 
 table = pd.DataFrame(
     {
         "L": depths,
-        **{f"best at α = {a:g}": best_balance(a) for a in (1.0, 1.2, 1.5, 1.8, 2.0)},
+        **{
+            f"best at α = {a:g}": best_balance(a) for a in (1.0, 1.2, 1.5, 1.8, 2.0)
+        },
         "edge of chaos": levy.edge_balance(depths),
     }
 )
-display(table.style.hide(axis="index").format(dict.fromkeys(table.columns[1:], "{:.3f}")))
+display(
+    table.style.hide(axis="index").format(
+        dict.fromkeys(table.columns[1:], "{:.3f}")
+    )
+)
 
 # %% [markdown]
 # For small $L$ nothing beats Gaussian weights at $D_w=1$. From $L\approx4$ (at $\alpha=1$) to $6$ (at $\alpha=1.8$) on, the best heavy-tailed scale does; but from $L=7$ on the best Gaussian scale is no longer at the
@@ -912,8 +1153,12 @@ measured = multifractal.sample_dimensions(
 )
 predicted = {
     a: multifractal.cavity_dimensions(
-        alpha=a, D_w=shown_gain**a, widths=dimension_width, q=orders,
-        sides=("right", "left"), seed=seed,
+        alpha=a,
+        D_w=shown_gain**a,
+        widths=dimension_width,
+        q=orders,
+        sides=("right", "left"),
+        seed=seed,
     )
     for a in density_alphas
 }
@@ -934,23 +1179,36 @@ plane_dimensions = np.array(
     ]
 )
 
+
 # %% tags=["hide-input"]
 def of(table, **values):
     """Return the rows of a table that have these values, floats within rounding."""
     keep = np.ones(len(table), dtype=bool)
     for name, value in values.items():
         column = table[name]
-        keep &= np.isclose(column, value) if isinstance(value, float) else column == value
+        keep &= (
+            np.isclose(column, value)
+            if isinstance(value, float)
+            else column == value
+        )
     return table[keep]
 
 
-fig, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.1), width_ratios=(1, 1, 1.2))
+fig, (left, middle, right) = plt.subplots(
+    1, 3, figsize=(11.5, 4), width_ratios=(1, 1, 1.2)
+)
 for ax, side in ((left, "right"), (middle, "left")):
     for a, colour in zip(density_alphas, figures.CYCLE, strict=False):
         found = of(measured, alpha=a, side=side)
         theory = of(predicted[a], side=side)
         ax.errorbar(
-            found.q, found.dimension, 2 * found.error, fmt="o", ms=3.5, color=colour, lw=0.8,
+            found.q,
+            found.dimension,
+            2 * found.error,
+            fmt="o",
+            ms=3.5,
+            color=colour,
+            lw=0.8,
             label=rf"$\alpha={a:g}$",
         )
         ax.plot(theory.q, theory.dimension, color=colour)
@@ -959,13 +1217,25 @@ for ax, side in ((left, "right"), (middle, "left")):
 left.set_ylabel("$D_q$")
 left.legend(fontsize="small", loc="lower left")
 mesh = figures.phase_plane(
-    right, map_alphas, map_gains, plane_dimensions,
+    right,
+    map_alphas,
+    map_gains,
+    plane_dimensions,
     lines={"$q^*=0.01$": (diagram.alpha, diagram.ordered)},
 )
 fig.colorbar(mesh, ax=right, label="$D_2$ of right eigenvectors")
-right.legend(loc="upper left", labelcolor="white", facecolor="0.25", framealpha=0.8, frameon=True, fontsize="small")
+right.legend(
+    loc="upper left",
+    labelcolor="white",
+    facecolor="0.25",
+    framealpha=0.8,
+    frameon=True,
+    fontsize="small",
+)
 d2 = {
-    (a, side): of(measured, alpha=a, side=side, q=2.0).iloc[0] for a in density_alphas for side in ("right", "left")
+    (a, side): of(measured, alpha=a, side=side, q=2.0).iloc[0]
+    for a in density_alphas
+    for side in ("right", "left")
 }
 flat2 = float(spread_out[-1])
 report.figure(
@@ -975,19 +1245,36 @@ report.figure(
     r"prediction {eq}`eq-levy-vectors` (lines, nothing fitted) and a random direction (dashed). Right: predicted $D_2$ of right eigenvectors over the phase plane, with the paper's ordered line.",
     alt="D_2: "
     + "; ".join(
-        f"{side} eigenvectors at alpha {a:g} {r.dimension:.2f} ± {2 * r.error:.2f}" for (a, side), r in d2.items()
+        f"{side} eigenvectors at alpha {a:g} {r.dimension:.2f} ± {2 * r.error:.2f}"
+        for (a, side), r in d2.items()
     )
     + f"; a random direction {flat2:.2f}. Over the plane D_2 runs from {plane_dimensions.min():.2f} to {plane_dimensions.max():.2f} and rises with alpha.",
 )
 
 # %% tags=["hide-input"]
 growing = multifractal.cavity_dimensions(
-    alpha=heavy_alpha, D_w=shown_gain**heavy_alpha, widths=[100, 400, 1600, 6400], q=(2.0,), sides=("right", "left"), seed=seed,
+    alpha=heavy_alpha,
+    D_w=shown_gain**heavy_alpha,
+    widths=[100, 400, 1600, 6400],
+    q=(2.0,),
+    sides=("right", "left"),
+    seed=seed,
 )
 display(
     growing.pivot(index="width", columns="side", values="dimension")
-    .assign(random=[float(multifractal.delocalised_dimension(n, 2.0)) for n in (100, 400, 1600, 6400)])
-    .rename(columns={"right": "right eigenvectors", "left": "left eigenvectors", "random": "random direction"})
+    .assign(
+        random=[
+            float(multifractal.delocalised_dimension(n, 2.0))
+            for n in (100, 400, 1600, 6400)
+        ]
+    )
+    .rename(
+        columns={
+            "right": "right eigenvectors",
+            "left": "left eigenvectors",
+            "random": "random direction",
+        }
+    )
     .rename_axis(columns=f"D₂ at α = {heavy_alpha:g}, predicted", index="N")
     .style.format("{:.2f}")
 )
@@ -1042,7 +1329,13 @@ for ax, a in zip(axes, density_alphas, strict=False):
         accuracy = of(own, step=step).test_accuracy.mean()
         after[a, step] = found.loc[2.0, "mean"], found.loc[2.0, "sem"]
         ax.errorbar(
-            found.index, found["mean"], 2 * found["sem"], fmt="o-", ms=3, lw=1, color=colour,
+            found.index,
+            found["mean"],
+            2 * found["sem"],
+            fmt="o-",
+            ms=3,
+            lw=1,
+            color=colour,
             label=f"step {step}, accuracy {accuracy:.0%}",
         )
     ax.plot(orders, flat, "--", color="0.5", label="random direction")
@@ -1056,7 +1349,8 @@ report.figure(
     rf"mean ± two standard errors over {watched_networks} networks, test accuracy in the legend).",
     alt="D_2 before and after: "
     + "; ".join(
-        f"alpha {a:g}: {after[a, 0][0]:.2f} and {after[a, watched_steps][0]:.2f} ± {2 * after[a, watched_steps][1]:.2f}" for a in density_alphas
+        f"alpha {a:g}: {after[a, 0][0]:.2f} and {after[a, watched_steps][0]:.2f} ± {2 * after[a, watched_steps][1]:.2f}"
+        for a in density_alphas
     )
     + f"; a random direction {flat[-1]:.2f}.",
 )
@@ -1078,12 +1372,19 @@ report.figure(
 # %%
 panel_alphas = (1.0, 1.5, 2.0)
 panel_gains = {
-    a: (round(0.6 * float(levy.finite_width_gain(a, circle_width)), 2), 1.0, 3.0) for a in panel_alphas
+    a: (round(0.6 * float(levy.finite_width_gain(a, circle_width)), 2), 1.0, 3.0)
+    for a in panel_alphas
 }
 curves = {
     (a, g): manifold.propagate(
-        alpha=a, D_w=g**a, width=circle_width, depth=circle_depth,
-        n_angles=circle_angles, n_networks=1, seed=seed, layers=[circle_depth],
+        alpha=a,
+        D_w=g**a,
+        width=circle_width,
+        depth=circle_depth,
+        n_angles=circle_angles,
+        n_networks=1,
+        seed=seed,
+        layers=[circle_depth],
     )
     for a in panel_alphas
     for g in panel_gains[a]
@@ -1098,7 +1399,9 @@ for row, a in zip(axes, panel_alphas, strict=False):
         points = curve.components[0, 0]
         closed = np.vstack([points, points[:1]])
         ax.plot(closed[:, 0], closed[:, 1], color="0.8", lw=0.6, zorder=0)
-        drawn = ax.scatter(points[:, 0], points[:, 1], c=curve.theta, cmap="twilight", s=7)
+        drawn = ax.scatter(
+            points[:, 0], points[:, 1], c=curve.theta, cmap="twilight", s=7
+        )
         parts = curve.shares[0, 0, :5]
         first_share[a, g] = float(parts[:2].sum())
         low, high = ax.get_ylim()
@@ -1108,7 +1411,10 @@ for row, a in zip(axes, panel_alphas, strict=False):
         inset.set(ylim=(0, 1), xticks=[], yticks=[0, 1])
         inset.tick_params(labelsize=7)
         size = curve.log_variance[0, 0] / LOG10
-        ax.set_title(rf"$\alpha={a:g}$, $D_w^{{1/\alpha}}={g:g}$: variance $10^{{{size:.1f}}}$", fontsize="small")
+        ax.set_title(
+            rf"$\alpha={a:g}$, $D_w^{{1/\alpha}}={g:g}$: variance $10^{{{size:.1f}}}$",
+            fontsize="small",
+        )
         ax.tick_params(labelsize=8)
 for ax in axes[-1]:
     ax.set_xlabel("first component")
@@ -1121,7 +1427,9 @@ report.figure(
     caption=rf"A circle after {circle_depth} layers of one network of {circle_width} neurons each (tanh, no bias, {circle_angles} points), on its first two principal components, which are scaled to length 1; colour is the angle on the circle. "
     "Above each panel the variance that is left. Insets: shares of the variance of the first five components.",
     alt="Share of the first two components: "
-    + "; ".join(f"alpha {a:g}, scale {g:g}: {s:.2f}" for (a, g), s in first_share.items())
+    + "; ".join(
+        f"alpha {a:g}, scale {g:g}: {s:.2f}" for (a, g), s in first_share.items()
+    )
     + ". At small scale the curves stay simple and closed, at scale 3 they are tangles.",
 )
 
@@ -1134,7 +1442,14 @@ printed = {1.0: (7.70e4, 6.79e3), 1.5: (5.17e4, 4.25e2), 2.0: (4.28e4, 3.10e2)}
 rows = []
 for a, (total, largest) in printed.items():
     one = manifold.propagate(
-        alpha=a, D_w=3.0**a, width=size_width, depth=20, n_angles=1000, n_networks=1, seed=seed, layers=[20]
+        alpha=a,
+        D_w=3.0**a,
+        width=size_width,
+        depth=20,
+        n_angles=1000,
+        n_networks=1,
+        seed=seed,
+        layers=[20],
     )
     rows.append(
         {
@@ -1175,21 +1490,47 @@ swept = manifold.sweep(
 by_point = swept.groupby(["layer", "alpha", "gain"]).cv.agg(["mean", "sem"])
 
 # %% tags=["hide-input"]
-fig, axes = plt.subplots(1, len(kept_layers), figsize=(3.3 * len(kept_layers), 3.9), sharey=True)
+rows = -(-len(kept_layers) // 2)
+fig, axes = plt.subplots(
+    rows, 2, figsize=(9, 3.6 * rows), sharex=True, sharey=True, squeeze=False
+)
+axes = axes.ravel()
 top = float(by_point["mean"].max())
 for ax, layer in zip(axes, kept_layers, strict=False):
     values = by_point.loc[layer, "mean"].unstack()
     mesh = figures.phase_plane(
-        ax, values.index.to_numpy(), values.columns.to_numpy(), values.to_numpy(), low=0.1, high=top, log=True,
+        ax,
+        values.index.to_numpy(),
+        values.columns.to_numpy(),
+        values.to_numpy(),
+        low=0.1,
+        high=top,
+        log=True,
         lines={
             "$q^*=0.01$": (diagram.alpha, diagram.ordered),
-            "signals die out": (diagram.alpha, levy.finite_width_gain(diagram.alpha, circle_width)),
+            "signals die out": (
+                diagram.alpha,
+                levy.finite_width_gain(diagram.alpha, circle_width),
+            ),
         },
     )
     ax.set_title(f"layer {layer}")
     ax.label_outer()
-axes[-1].legend(loc="upper left", labelcolor="white", facecolor="0.25", framealpha=0.8, frameon=True, fontsize="x-small")
-fig.colorbar(mesh, ax=axes, label="CV of neighbour distances", ticks=[0.1, 0.2, 0.5, 1, 2], format="%g")
+axes[-1].legend(
+    loc="upper left",
+    labelcolor="white",
+    facecolor="0.25",
+    framealpha=0.8,
+    frameon=True,
+    fontsize="x-small",
+)
+fig.colorbar(
+    mesh,
+    ax=axes,
+    label="CV of neighbour distances",
+    ticks=[0.1, 0.2, 0.5, 1, 2],
+    format="%g",
+)
 last = by_point.loc[circle_depth]
 ridge = last["mean"].unstack().idxmax(axis=1)
 report.figure(
@@ -1198,7 +1539,10 @@ report.figure(
     caption=rf"Coefficient of variation of the distances between neighbours on the circle, by layer, over the phase plane (width {circle_width}, {circle_angles} points, mean over {circle_networks} networks), with the paper's ordered line and the line below which "
     "signals die out at this width.",
     alt=f"At layer {circle_depth} the variation is largest at weight scales "
-    + ", ".join(f"{g:g} (alpha {a:g}, {last.loc[(a, g), 'mean']:.2f})" for a, g in ridge.items())
+    + ", ".join(
+        f"{g:g} (alpha {a:g}, {last.loc[(a, g), 'mean']:.2f})"
+        for a, g in ridge.items()
+    )
     + f"; at alpha 2, scale 1 it is {last.loc[(2.0, 1.0), 'mean'] if (2.0, 1.0) in last.index else float('nan'):.2f}.",
 )
 
@@ -1218,41 +1562,85 @@ trained = training.learning_curves(
         seeds=tuple(range(seed, seed + plane_seeds)),
         steps=plane_steps,
     ),
-    at=np.unique(np.geomspace(10, plane_steps, plane_points).round().astype(int)).tolist(),
+    at=np.unique(
+        np.geomspace(10, plane_steps, plane_points).round().astype(int)
+    ).tolist(),
     store=store,
     device=device,
 )
 trained["gain"] = (trained.sigma_w2 ** (1 / trained.alpha)).round(9)
 final = trained[trained.step == plane_steps]
-accuracy = final.groupby(["alpha", "gain"]).test_accuracy.agg(["mean", "min", "max"])
+accuracy = final.groupby(["alpha", "gain"]).test_accuracy.agg(
+    ["mean", "min", "max"]
+)
 reached = learning.steps_to(trained, plane_threshold, measure="test_accuracy")
 reached["gain"] = (reached.sigma_w2 ** (1 / reached.alpha)).round(9)
 steps = reached.groupby(["alpha", "gain"]).steps.mean()  # ∞ where a network fails
 
 # %% tags=["hide-input"]
-fig, (left, middle, right) = plt.subplots(1, 3, figsize=(13.5, 4.2), width_ratios=(1.15, 1.15, 1))
+fig, (left, middle, right) = plt.subplots(
+    1, 3, figsize=(12, 4.2), width_ratios=(1.15, 1.15, 1)
+)
 fig.get_layout_engine().set(wspace=0.06)
 plane_lines = {
     "$q^*=0.01$": (diagram.alpha, diagram.ordered),
-    "signals die out": (diagram.alpha, levy.finite_width_gain(diagram.alpha, plane_width)),
+    "signals die out": (
+        diagram.alpha,
+        levy.finite_width_gain(diagram.alpha, plane_width),
+    ),
 }
 drawn = accuracy["mean"].unstack()
 axis_a, axis_g = drawn.index.to_numpy(), drawn.columns.to_numpy()
-mesh = figures.phase_plane(left, axis_a, axis_g, drawn.to_numpy(), low=0.1, high=1, lines=plane_lines)
+mesh = figures.phase_plane(
+    left, axis_a, axis_g, drawn.to_numpy(), low=0.1, high=1, lines=plane_lines
+)
 fig.colorbar(mesh, ax=left, label="test accuracy")
 mesh = figures.phase_plane(
-    middle, axis_a, axis_g, np.where(np.isfinite(steps.unstack()), steps.unstack(), np.nan), lines=plane_lines, log=True,
+    middle,
+    axis_a,
+    axis_g,
+    np.where(np.isfinite(steps.unstack()), steps.unstack(), np.nan),
+    lines=plane_lines,
+    log=True,
 )
-fig.colorbar(mesh, ax=middle, label=f"steps to {plane_threshold:.0%}", ticks=[100, 200, 400, 1000, 4000, 10000], format="%g")
-left.legend(loc="upper left", labelcolor="white", facecolor="0.25", framealpha=0.8, frameon=True, fontsize="small")
-for a, colour in zip((plane_alphas[1], plane_alphas[len(plane_alphas) // 2], plane_alphas[-1]), figures.CYCLE, strict=False):
+fig.colorbar(
+    mesh,
+    ax=middle,
+    label=f"steps to {plane_threshold:.0%}",
+    ticks=[100, 200, 400, 1000, 4000, 10000],
+    format="%g",
+)
+left.legend(
+    loc="upper left",
+    labelcolor="white",
+    facecolor="0.25",
+    framealpha=0.8,
+    frameon=True,
+    fontsize="small",
+)
+for a, colour in zip(
+    (plane_alphas[1], plane_alphas[len(plane_alphas) // 2], plane_alphas[-1]),
+    figures.CYCLE,
+    strict=False,
+):
     own = accuracy.loc[a]
     right.errorbar(
-        own.index, own["mean"], [own["mean"] - own["min"], own["max"] - own["mean"]], fmt="o-", ms=4, lw=1,
-        color=colour, label=rf"$\alpha={a:g}$",
+        own.index,
+        own["mean"],
+        [own["mean"] - own["min"], own["max"] - own["mean"]],
+        fmt="o-",
+        ms=4,
+        lw=1,
+        color=colour,
+        label=rf"$\alpha={a:g}$",
     )
 right.axhline(plane_threshold, color="0.5", lw=1, ls=":")
-right.set(xlabel=r"weight scale $D_w^{1/\alpha}$", ylabel="test accuracy", ylim=(0, 1.02), title="sections")
+right.set(
+    xlabel=r"weight scale $D_w^{1/\alpha}$",
+    ylabel="test accuracy",
+    ylim=(0, 1.02),
+    title="sections",
+)
 right.legend(fontsize="small", loc="lower right")
 trains = accuracy["min"] >= plane_threshold
 
@@ -1260,7 +1648,9 @@ trains = accuracy["min"] >= plane_threshold
 def longest_run(own):
     """Return the ends of the longest run of scales that hold without a gap."""
     runs = [
-        list(group) for holds, group in itertools.groupby(own.index, key=lambda g: bool(own[g])) if holds
+        list(group)
+        for holds, group in itertools.groupby(own.index, key=lambda g: bool(own[g]))
+        if holds
     ]
     run = max(runs, key=lambda r: r[-1] / r[0], default=[np.nan])
     return float(run[0]), float(run[-1])
@@ -1273,7 +1663,9 @@ report.figure(
     caption=rf"Networks of {plane_depth + 1} weight matrices trained from all over the phase plane ({dataset}, width {plane_width}, tanh, no bias, SGD at {plane_learning_rate:g}, batches of {plane_batch_size}, {plane_steps} steps; {plane_seeds} networks at each point): "
     rf"test accuracy, mean number of steps to {plane_threshold:.0%} (blank where a network fails), and three sections with least, mean and most of the networks.",
     alt=f"Longest gapless ranges of weight scales at which all networks reach {plane_threshold:.0%}: "
-    + "; ".join(f"{low:g} to {high:g} at alpha {a:g}" for a, (low, high) in windows.items())
+    + "; ".join(
+        f"{low:g} to {high:g} at alpha {a:g}" for a, (low, high) in windows.items()
+    )
     + f". Fewest steps: {np.min(steps):.0f}.",
 )
 
@@ -1301,6 +1693,7 @@ report.figure(
 #
 # ## Verdicts
 
+
 # %% tags=["hide-input"]
 def percent(statement):
     """Return share and interval over whole networks of a statement on the fitted weights."""
@@ -1317,11 +1710,18 @@ report.claim(
     paper="99.72 %",
     ours=f"{percent(by_likelihood)} by maximum likelihood, {percent(by_quantiles)} by quantiles",
     checks={
-        "maximum likelihood: 99.72 % within the interval": shares.loc[by_likelihood].high_networks >= 0.9972,
-        "quantiles, as the public code has it: within the interval": shares.loc[by_quantiles].high_networks >= 0.9972,
+        "maximum likelihood: 99.72 % within the interval": shares.loc[
+            by_likelihood
+        ].high_networks
+        >= 0.9972,
+        "quantiles, as the public code has it: within the interval": shares.loc[
+            by_quantiles
+        ].high_networks
+        >= 0.9972,
     },
     scale="recorded",
-    note="Intervals are over whole networks, whose matrices are not independent. " + others,
+    note="Intervals are over whole networks, whose matrices are not independent. "
+    + others,
 )
 tested = "Shapiro-Wilk p < 0.025 (all entries)"
 report.claim(
@@ -1330,9 +1730,14 @@ report.claim(
     source="§A",
     paper="99.57 %",
     ours=percent(tested),
-    checks={"99.57 % within the interval": shares.loc[tested].low_networks <= 0.9957 <= shares.loc[tested].high_networks},
+    checks={
+        "99.57 % within the interval": shares.loc[tested].low_networks
+        <= 0.9957
+        <= shares.loc[tested].high_networks
+    },
     scale="recorded",
-    note=f"On 5000 entries of each matrix: {percent('Shapiro-Wilk p < 0.025 (5000 entries)')}; beyond 5000 the p-values are not calibrated. " + others,
+    note=f"On 5000 entries of each matrix: {percent('Shapiro-Wilk p < 0.025 (5000 entries)')}; beyond 5000 the p-values are not calibrated. "
+    + others,
 )
 report.claim(
     "levy-fig1a-c-ks",
@@ -1345,14 +1750,30 @@ report.claim(
         "99 % or more": shares.loc["KS p-value ratio >= 1"].share >= 0.99,
     },
     scale="recorded",
-    note="At equal numbers of entries this compares two distances, of which one family contains the other. " + others,
+    note="At equal numbers of entries this compares two distances, of which one family contains the other. "
+    + others,
 )
 tail_checks = {
-    "most stable fits are not rejected (KS, 2.5 %)": shares.loc["KS rejects the stable fit at 0.025"].share < 0.5,
-    "stable likelier than Student's t in most": shares.loc["Student t likelier than stable"].share < 0.5,
-    "most have entries as large as the fit expects": shares.loc["no entry as large as the stable fit expects (P < 0.025)"].share < 0.5,
-    "infinite variance not excluded in most": shares.loc["tail of infinite variance not excluded (1.96 errors)"].share > 0.5,
-    "still below 1.95 in most once rows and columns are balanced": shares.loc["alpha_balanced < 1.95"].share > 0.5,
+    "most stable fits are not rejected (KS, 2.5 %)": shares.loc[
+        "KS rejects the stable fit at 0.025"
+    ].share
+    < 0.5,
+    "stable likelier than Student's t in most": shares.loc[
+        "Student t likelier than stable"
+    ].share
+    < 0.5,
+    "most have entries as large as the fit expects": shares.loc[
+        "no entry as large as the stable fit expects (P < 0.025)"
+    ].share
+    < 0.5,
+    "infinite variance not excluded in most": shares.loc[
+        "tail of infinite variance not excluded (1.96 errors)"
+    ].share
+    > 0.5,
+    "still below 1.95 in most once rows and columns are balanced": shares.loc[
+        "alpha_balanced < 1.95"
+    ].share
+    > 0.5,
 }
 report.claim(
     "levy-fig1a-c-tail",
@@ -1364,8 +1785,14 @@ report.claim(
     scale="recorded",
     note=others,
 )
-line_at = levy.gain_of("tanh", np.maximum(fitted.alpha, 0.51), np.log(levy.ORDERED_Q))
-ends_at = np.interp(fitted.alpha, diagram.alpha, np.nan_to_num(diagram.log_power.interval[0, :, 1], nan=1.01, posinf=3.0))
+line_at = levy.gain_of(
+    "tanh", np.maximum(fitted.alpha, 0.51), np.log(levy.ORDERED_Q)
+)
+ends_at = np.interp(
+    fitted.alpha,
+    diagram.alpha,
+    np.nan_to_num(diagram.log_power.interval[0, :, 1], nan=1.01, posinf=3.0),
+)
 inside = (fitted.gain >= line_at) & (fitted.gain <= ends_at)
 report.claim(
     "levy-fig1a-c-scale",
@@ -1377,7 +1804,8 @@ report.claim(
         "nine in ten do": inside.mean() > 0.9,
     },
     scale="recorded",
-    note="D_w = 2 √(N_w N_h) σ^α as printed; the region with 1 % of the eigenvalues left out on both sides. Batch normalisation makes the scale of most of these matrices irrelevant to what the network computes. " + others,
+    note="D_w = 2 √(N_w N_h) σ^α as printed; the region with 1 % of the eigenvalues left out on both sides. Batch normalisation makes the scale of most of these matrices irrelevant to what the network computes. "
+    + others,
 )
 ends = {decay: table[table.step == tail_steps] for decay, table in tails.items()}
 report.claim(
@@ -1390,9 +1818,11 @@ report.claim(
         for decay, end in ends.items()
     ),
     checks={
-        "without weight decay some index falls below 1.95": lowest[tail_decays[0]] < 1.95,
+        "without weight decay some index falls below 1.95": lowest[tail_decays[0]]
+        < 1.95,
         "at the start every index is 2 within its interval": all(
-            bool((table[table.step == 0].alpha_high >= 2).all()) for table in tails.values()
+            bool((table[table.step == 0].alpha_high >= 2).all())
+            for table in tails.values()
         ),
     },
     note=f"FC5 of width {tail_width} on {dataset}, {tail_steps} steps of {tail_batch_size}. The paper's tails appear after about 94,000 steps of 128 on MNIST, so a run as short as this cannot exclude them; with weight decay they are here.",
@@ -1413,11 +1843,20 @@ report.claim(
     + ", ".join(f"{v:.3f} (α = {a:g})" for a, v in agreement.items())
     + " of log q*",
     checks={
-        f"width {finite_widths[-1]}: within 0.05 at every scale above {finite_gains[far_above][0]:.2f}": max(agreement.values()) < 0.05,
+        f"width {finite_widths[-1]}: within 0.05 at every scale above {finite_gains[far_above][0]:.2f}": max(
+            agreement.values()
+        )
+        < 0.05,
         "the median dies out below the finite-width line and not above": all(
             bool(
-                (np.median(deep_q[a, n], axis=1)[finite_gains < 0.8 * line] < 1e-2).all()
-                and (np.median(deep_q[a, n], axis=1)[finite_gains > 1.25 * line] > 1e-4).all()
+                (
+                    np.median(deep_q[a, n], axis=1)[finite_gains < 0.8 * line]
+                    < 1e-2
+                ).all()
+                and (
+                    np.median(deep_q[a, n], axis=1)[finite_gains > 1.25 * line]
+                    > 1e-4
+                ).all()
             )
             for a in finite_alphas
             for n in finite_widths
@@ -1431,10 +1870,15 @@ report.claim(
     statement="The eigenvalue density of a heavy-tailed layer follows from the cavity equations.",
     source="eqs. 7, 8",
     ours="distance of one network from the theory falls as N^p, p = "
-    + ", ".join(f"{v:.2f} ± {2 * e:.2f} (α = {a:g})" for a, (v, e) in fit_slope.items()),
+    + ", ".join(
+        f"{v:.2f} ± {2 * e:.2f} (α = {a:g})" for a, (v, e) in fit_slope.items()
+    ),
     checks={
         "falls at least as N^-0.4": all(v < -0.4 for v, _ in fit_slope.values()),
-        f"within 0.06 at width {fit_widths[-1]}": float(closeness[closeness.width == fit_widths[-1]].distance.max()) < 0.06,
+        f"within 0.06 at width {fit_widths[-1]}": float(
+            closeness[closeness.width == fit_widths[-1]].distance.max()
+        )
+        < 0.06,
     },
     note="Kolmogorov-Smirnov distance of the moduli, tanh, no bias, weight scale "
     f"{shown_gain:g}; independent checks against Monte Carlo and high precision are among the tests.",
@@ -1448,29 +1892,70 @@ def median_modulus(alpha, gain):
     return float(np.interp(0.5, share, levels_of_r))
 
 
-medians = {a: [median_modulus(a, g) for g in (1.5, 2.25, 3.0)] for a in density_alphas}
+medians = {
+    a: [median_modulus(a, g) for g in (1.5, 2.25, 3.0)] for a in density_alphas
+}
 far = np.array([2.0, 4.0, 8.0, 16.0])
 steepness = [
-    float(np.diff(np.log(levy.eigenvalue_density("tanh", heavy_alpha, shown_gain**heavy_alpha, r * np.array([0.99, 1.01]))))[0] / np.log(1.01 / 0.99))
+    float(
+        np.diff(
+            np.log(
+                levy.eigenvalue_density(
+                    "tanh",
+                    heavy_alpha,
+                    shown_gain**heavy_alpha,
+                    r * np.array([0.99, 1.01]),
+                )
+            )
+        )[0]
+        / np.log(1.01 / 0.99)
+    )
     for r in far
 ]
 edge_2 = shown_gain * float(
-    np.sqrt(np.mean(1 / np.cosh(np.exp(levy.fixed_point("tanh", 2.0, shown_gain**2).log_q / 2) * np.sqrt(2) * special.erfinv(np.linspace(-1, 1, 20001)[1:-1])) ** 4))
+    np.sqrt(
+        np.mean(
+            1
+            / np.cosh(
+                np.exp(levy.fixed_point("tanh", 2.0, shown_gain**2).log_q / 2)
+                * np.sqrt(2)
+                * special.erfinv(np.linspace(-1, 1, 20001)[1:-1])
+            )
+            ** 4
+        )
+    )
 )
 report.claim(
     "levy-fig2a-shape",
     statement="With heavy tails the density has infinite support and an exponential cutoff; the deeper in the chaotic phase, the closer to 0 most eigenvalues lie.",
     source="§C, §D, fig. 2a",
     ours=f"d log ρ/d log r = {', '.join(f'{v:.0f}' for v in steepness)} at r = 2, 4, 8, 16 (α = {heavy_alpha:g}); median |λ| at weight scales 1.5, 2.25, 3: "
-    + "; ".join(", ".join(f"{v:.2f}" for v in m) + f" (α = {a:g})" for a, m in medians.items()),
+    + "; ".join(
+        ", ".join(f"{v:.2f}" for v in m) + f" (α = {a:g})"
+        for a, m in medians.items()
+    ),
     checks={
-        "heavy tails: positive at |z| = 16": float(levy.eigenvalue_density("tanh", heavy_alpha, shown_gain**heavy_alpha, 16.0)) > 0,
-        "heavy tails: falls faster than any of these powers, ever steeper": bool((np.diff(steepness) < -2).all()),
-        "Gaussian weights: 0 beyond an edge": float(levy.modulus_cdf("tanh", 2.0, shown_gain**2, 1.001 * edge_2)) == 1.0 > float(levy.modulus_cdf("tanh", 2.0, shown_gain**2, 0.999 * edge_2)),
-        "median modulus falls with the scale": all(bool((np.diff(m) < 0).all()) for m in medians.values()),
+        "heavy tails: positive at |z| = 16": float(
+            levy.eigenvalue_density(
+                "tanh", heavy_alpha, shown_gain**heavy_alpha, 16.0
+            )
+        )
+        > 0,
+        "heavy tails: falls faster than any of these powers, ever steeper": bool(
+            (np.diff(steepness) < -2).all()
+        ),
+        "Gaussian weights: 0 beyond an edge": float(
+            levy.modulus_cdf("tanh", 2.0, shown_gain**2, 1.001 * edge_2)
+        )
+        == 1.0
+        > float(levy.modulus_cdf("tanh", 2.0, shown_gain**2, 0.999 * edge_2)),
+        "median modulus falls with the scale": all(
+            bool((np.diff(m) < 0).all()) for m in medians.values()
+        ),
     },
     scale="exact",
-    note="At least half of the eigenvalues lie below the median; weight scale of the steepness " + f"{shown_gain:g}.",
+    note="At least half of the eigenvalues lie below the median; weight scale of the steepness "
+    + f"{shown_gain:g}.",
 )
 report.claim(
     "levy-fig2b-peak",
@@ -1482,18 +1967,29 @@ report.claim(
     scale="exact",
     note="Weight scale of the maximum on a grid of 401 between 0.8 and 1.2.",
 )
-six = {r: float((one.reach[one.alpha < 1.9] >= 6).any(axis=1).mean()) for r, one in cuts.items()}
-one_up = {r: float((one.reach[one.alpha < 1.9] >= 1).any(axis=1).mean()) for r, one in cuts.items()}
+six = {
+    r: float((one.reach[one.alpha < 1.9] >= 6).any(axis=1).mean())
+    for r, one in cuts.items()
+}
+one_up = {
+    r: float((one.reach[one.alpha < 1.9] >= 1).any(axis=1).mean())
+    for r, one in cuts.items()
+}
 report.claim(
     "levy-fig2b-region",
     statement="For α < 2 there is an extended region in which the averages of f₁ up to L = 6 exceed those on the ordered line; it closes at α = 2.",
     source="§D, fig. 2b",
     ours="share of the indices below 1.9 with such a region: "
-    + ", ".join(f"{v:.0%} (L = 6) and {one_up[r]:.0%} (L = 1) with tails of {r:g} left out" for r, v in six.items()),
+    + ", ".join(
+        f"{v:.0%} (L = 6) and {one_up[r]:.0%} (L = 1) with tails of {r:g} left out"
+        for r, v in six.items()
+    ),
     checks={
         "with 1 % left out on both sides": six[0.01] > 0.95,
         "with nothing left out": six[0.0] > 0.95,
-        "at α = 2 no f₂ line rises from the ordered line": bool(np.isnan(diagram.shifted_power.interval[:, -1, 1]).all()),
+        "at α = 2 no f₂ line rises from the ordered line": bool(
+            np.isnan(diagram.shifted_power.interval[:, -1, 1]).all()
+        ),
     },
     scale="exact",
     note="The printed picture is that of a cutoff, which the paper does not state; of the three tried, leaving out 1 % on both sides looks most like it.",
@@ -1507,9 +2003,16 @@ def edges(family):
     return np.where(np.isnan(found), 0.0, found)
 
 
-three = {"f₁": diagram.log_power, "f₂": diagram.shifted_power, "bounded": diagram.balance}
+three = {
+    "f₁": diagram.log_power,
+    "f₂": diagram.shifted_power,
+    "bounded": diagram.balance,
+}
 upper_edges = {
-    name: dict(zip(family.L.astype(int).tolist(), edges(family).tolist(), strict=True)) for name, family in three.items()
+    name: dict(
+        zip(family.L.astype(int).tolist(), edges(family).tolist(), strict=True)
+    )
+    for name, family in three.items()
 }
 deepest = {name: list(found.values())[-1] for name, found in upper_edges.items()}
 report.claim(
@@ -1518,19 +2021,31 @@ report.claim(
     source="§D",
     ours="upper edges at α = 1.5: "
     + "; ".join(
-        name + " " + ", ".join(f"{'beyond 3' if np.isinf(v) else format(v, '.2f')} (L = {L})" for L, v in list(found.items())[:: max(1, len(found) // 3)])
+        name
+        + " "
+        + ", ".join(
+            f"{'beyond 3' if np.isinf(v) else format(v, '.2f')} (L = {L})"
+            for L, v in list(found.items())[:: max(1, len(found) // 3)]
+        )
         for name, found in upper_edges.items()
     ),
     checks={
         "every average has a region above the ordered line at its smallest L": all(
-            next(iter(found.values())) > float(diagram.ordered[middle_column]) for found in upper_edges.values()
+            next(iter(found.values())) > float(diagram.ordered[middle_column])
+            for found in upper_edges.values()
         ),
-        "at the largest L drawn the edges agree within a fifth": max(deepest.values()) < 1.2 * min(deepest.values()),
+        "at the largest L drawn the edges agree within a fifth": max(
+            deepest.values()
+        )
+        < 1.2 * min(deepest.values()),
     },
     scale="exact",
     note="Bounded: (r^L − 1)/(r^L + 1). The regions of f₁ and f₂ shrink as L grows, that of the bounded average widens.",
 )
-d2_rows = {side: (d2[density_alphas[0], side], d2[density_alphas[1], side]) for side in ("right", "left")}
+d2_rows = {
+    side: (d2[density_alphas[0], side], d2[density_alphas[1], side])
+    for side in ("right", "left")
+}
 heavy, light = d2_rows["right"]
 report.claim(
     "levy-fig3-multifractal",
@@ -1538,11 +2053,14 @@ report.claim(
     source="§C, §E, fig. S2a",
     ours=f"D_2 = {heavy.dimension:.2f} ± {2 * heavy.error:.2f} (α = {density_alphas[0]:g}), {light.dimension:.2f} ± {2 * light.error:.2f} (α = {density_alphas[1]:g}), random direction {flat2:.2f}",
     checks={
-        f"α = {heavy_alpha:g}: far below a random direction": heavy.dimension + 4 * heavy.error < 0.75 * flat2,
+        f"α = {heavy_alpha:g}: far below a random direction": heavy.dimension
+        + 4 * heavy.error
+        < 0.75 * flat2,
         f"α = {heavy_alpha:g}: falls further below a random direction as N grows (predicted)": bool(
             (growing[growing.side == "right"].dimension.diff().dropna() < 0).all()
         ),
-        "α = 2: within 0.15 of a random direction": abs(light.dimension - flat2) < 0.15,
+        "α = 2: within 0.15 of a random direction": abs(light.dimension - flat2)
+        < 0.15,
     },
     note=f"N = {dimension_width}; at one N the estimate falls with q for every vector, so it is held against a random direction. The cavity prediction is {of(predicted[density_alphas[0]], side='right', q=2.0).dimension.iloc[0]:.2f} and {of(predicted[density_alphas[1]], side='right', q=2.0).dimension.iloc[0]:.2f}.",
 )
@@ -1554,16 +2072,27 @@ report.claim(
     + ", ".join(map(str, watched_at))
     + ": "
     + "; ".join(
-        f"α = {a:g}: " + ", ".join(f"{after[a, s][0]:.2f} ± {2 * after[a, s][1]:.2f}" for s in watched_at)
+        f"α = {a:g}: "
+        + ", ".join(
+            f"{after[a, s][0]:.2f} ± {2 * after[a, s][1]:.2f}" for s in watched_at
+        )
         for a in density_alphas
     ),
     checks={
-        "heavy tails: still below the Gaussian network after training": after[density_alphas[0], watched_steps][0]
+        "heavy tails: still below the Gaussian network after training": after[
+            density_alphas[0], watched_steps
+        ][0]
         + 2 * after[density_alphas[0], watched_steps][1]
         < after[density_alphas[1], watched_steps][0],
-        "heavy tails: no nearer to a random direction than before": after[density_alphas[0], watched_steps][0]
+        "heavy tails: no nearer to a random direction than before": after[
+            density_alphas[0], watched_steps
+        ][0]
         < after[density_alphas[0], 0][0] + 2 * after[density_alphas[0], 0][1],
-        "Gaussian: changed by less than 0.05": abs(after[density_alphas[1], watched_steps][0] - after[density_alphas[1], 0][0]) < 0.05,
+        "Gaussian: changed by less than 0.05": abs(
+            after[density_alphas[1], watched_steps][0]
+            - after[density_alphas[1], 0][0]
+        )
+        < 0.05,
     },
     note=f"{watched_networks} networks of width {plane_width}, {watched_steps} steps; errors are twice the standard error. At this learning rate weights move little, so preservation is the weaker claim.",
 )
@@ -1571,22 +2100,42 @@ report.claim(
     "levy-fig4-sizes",
     statement="In the chaotic phase the image of the circle has the total variance and the top singular value printed under figs. 4 and S1.",
     source="figs. 4, S1",
-    paper="; ".join(f"{t:.3g}, {s:.3g} (α = {a:g})" for a, (t, s) in printed.items()),
+    paper="; ".join(
+        f"{t:.3g}, {s:.3g} (α = {a:g})" for a, (t, s) in printed.items()
+    ),
     ours="; ".join(
-        f"{row['sum of singular values, here']:.3g}, {row['here ']:.3g} (α = {row['α']:g})" for _, row in sizes.iterrows()
+        f"{row['sum of singular values, here']:.3g}, {row['here ']:.3g} (α = {row['α']:g})"
+        for _, row in sizes.iterrows()
     ),
     checks={
         "sum of the singular values within a factor of 1.5 of the printed total": bool(
-            (np.abs(np.log(sizes["sum of singular values, here"] / sizes["total variance, printed"])) < np.log(1.5)).all()
+            (
+                np.abs(
+                    np.log(
+                        sizes["sum of singular values, here"]
+                        / sizes["total variance, printed"]
+                    )
+                )
+                < np.log(1.5)
+            ).all()
         ),
         "top singular value within a factor of 1.5": bool(
-            (np.abs(np.log(sizes["here "] / sizes["top singular value, printed"])) < np.log(1.5)).all()
+            (
+                np.abs(
+                    np.log(sizes["here "] / sizes["top singular value, printed"])
+                )
+                < np.log(1.5)
+            ).all()
         ),
     },
     note=f"Weight scale 3, layer 20, width {size_width}, one network each; the paper prints neither scales nor layers. Read as sums of singular values: see the text.",
 )
 cv_last = last["mean"].unstack()
-cv_peak, cv_order, cv_chaos = cv_last.max(axis=1), cv_last.iloc[:, 0], cv_last.iloc[:, -1]
+cv_peak, cv_order, cv_chaos = (
+    cv_last.max(axis=1),
+    cv_last.iloc[:, 0],
+    cv_last.iloc[:, -1],
+)
 heavy_rows = [a for a in cv_last.index if a < 1.9]
 first_layer = by_point.loc[kept_layers[0], "mean"].unstack()
 report.claim(
@@ -1594,12 +2143,20 @@ report.claim(
     statement="Distances between neighbours vary much in the extended critical regime, little in the ordered and chaotic phases, and less at (2, 1) than deep in the regime; the contrast emerges with depth.",
     source="§F, fig. 5",
     ours=f"CV at layer {circle_depth}: peak / ordered end / chaotic end "
-    + "; ".join(f"{cv_peak[a]:.2f} / {cv_order[a]:.2f} / {cv_chaos[a]:.2f} (α = {a:g})" for a in cv_last.index),
+    + "; ".join(
+        f"{cv_peak[a]:.2f} / {cv_order[a]:.2f} / {cv_chaos[a]:.2f} (α = {a:g})"
+        for a in cv_last.index
+    ),
     checks={
-        "α < 1.9: the ordered end is below half of the peak": bool((cv_order[heavy_rows] < 0.5 * cv_peak[heavy_rows]).all()),
-        "α < 1.9: so is the chaotic end": bool((cv_chaos[heavy_rows] < 0.5 * cv_peak[heavy_rows]).all()),
+        "α < 1.9: the ordered end is below half of the peak": bool(
+            (cv_order[heavy_rows] < 0.5 * cv_peak[heavy_rows]).all()
+        ),
+        "α < 1.9: so is the chaotic end": bool(
+            (cv_chaos[heavy_rows] < 0.5 * cv_peak[heavy_rows]).all()
+        ),
         "less at (2, 1) than at the peak of every α < 1.9": bool(
-            np.interp(1.0, cv_last.columns, cv_last.iloc[-1]) < cv_peak[heavy_rows].min()
+            np.interp(1.0, cv_last.columns, cv_last.iloc[-1])
+            < cv_peak[heavy_rows].min()
         ),
         "emerges with depth: in the first layer the scale matters by less than 10 %, in the last more than twofold": bool(
             (first_layer.max(axis=1) < 1.1 * first_layer.min(axis=1)).all()
@@ -1616,18 +2173,32 @@ report.claim(
     statement="Gaussian networks train only near D_w = 1 (0.7 to 1.5), heavy-tailed ones over a wider range of scales.",
     source="§G, fig. 6a",
     paper="0.7 to 1.5 at α = 2",
-    ours="; ".join(f"{low:g} to {high:g} (α = {a:g})" for a, (low, high) in windows.items()),
+    ours="; ".join(
+        f"{low:g} to {high:g} (α = {a:g})" for a, (low, high) in windows.items()
+    ),
     checks={
-        "α = 2: the lower edge within one step of the grid of 0.7": plane_gains[max(0, np.searchsorted(plane_gains, 0.7) - 1)]
+        "α = 2: the lower edge within one step of the grid of 0.7": plane_gains[
+            max(0, np.searchsorted(plane_gains, 0.7) - 1)
+        ]
         <= gaussian_window[0]
-        <= plane_gains[min(len(plane_gains) - 1, np.searchsorted(plane_gains, 0.7) + 1)],
-        "α = 2: the upper edge within one step of 1.5": plane_gains[max(0, np.searchsorted(plane_gains, 1.5) - 1)]
+        <= plane_gains[
+            min(len(plane_gains) - 1, np.searchsorted(plane_gains, 0.7) + 1)
+        ],
+        "α = 2: the upper edge within one step of 1.5": plane_gains[
+            max(0, np.searchsorted(plane_gains, 1.5) - 1)
+        ]
         <= gaussian_window[1]
-        <= plane_gains[min(len(plane_gains) - 1, np.searchsorted(plane_gains, 1.5) + 1)],
-        "most indices below 1.95 have the wider window": sum(r > ratio[plane_alphas[-1]] for a, r in ratio.items() if a < 1.95)
+        <= plane_gains[
+            min(len(plane_gains) - 1, np.searchsorted(plane_gains, 1.5) + 1)
+        ],
+        "most indices below 1.95 have the wider window": sum(
+            r > ratio[plane_alphas[-1]] for a, r in ratio.items() if a < 1.95
+        )
         > sum(a < 1.95 for a in ratio) / 2,
         "heavy tails reach the threshold at scales where Gaussian networks do not": bool(
-            np.isfinite(steps.unstack().iloc[:-1]).any()[~np.isfinite(steps.loc[plane_alphas[-1]])].any()
+            np.isfinite(steps.unstack().iloc[:-1])
+            .any()[~np.isfinite(steps.loc[plane_alphas[-1]])]
+            .any()
         ),
     },
     note=f"All {plane_seeds} networks at {plane_threshold:.0%} test accuracy after {plane_steps} steps; {dataset}, width {plane_width}.",
@@ -1638,9 +2209,15 @@ report.claim(
     source="§G, fig. 6b",
     paper="under 50 epochs",
     ours=f"fewest mean steps to {plane_threshold:.0%}: "
-    + "; ".join(f"{v:.0f} (α = {a:g}, scale {steps.loc[a].idxmin():g})" for a, v in fewest.items()),
+    + "; ".join(
+        f"{v:.0f} (α = {a:g}, scale {steps.loc[a].idxmin():g})"
+        for a, v in fewest.items()
+    ),
     checks={
-        "some heavy-tailed index needs fewer steps than any Gaussian network": float(fewest[fewest.index < 1.95].min()) < float(fewest.iloc[-1]),
+        "some heavy-tailed index needs fewer steps than any Gaussian network": float(
+            fewest[fewest.index < 1.95].min()
+        )
+        < float(fewest.iloc[-1]),
     },
     note=f"{dataset}, width {plane_width}, SGD at {plane_learning_rate:g}, batches of {plane_batch_size}; the paper's 50 epochs are 2,950 steps at a rate of 0.001, which is no test at another rate.",
 )
@@ -1668,7 +2245,9 @@ report.erratum(
 # **Averages that do not exist, or cannot be seen**, as shown above: $f_1$ at $L\ge\alpha$, by {eq}`eq-levy-tiny`; and $f_2$ at large $L$.
 
 # %%
-divergent = levy.jacobian_average("tanh", 1.2, shown_gain**1.2, "log-power", L=[1, 2, 6])
+divergent = levy.jacobian_average(
+    "tanh", 1.2, shown_gain**1.2, "log-power", L=[1, 2, 6]
+)
 report.erratum(
     "levy-2",
     source="§D, eq. 10, fig. 2b",
@@ -1700,7 +2279,8 @@ report.erratum(
     source="§D",
     statement="f₂(r) = (r − 2)^L is given as an increasing averaging function of depth L.",
     paper="L not restricted",
-    ours="decreasing somewhere for L = " + ", ".join(str(L) for L, f in falls.items() if f),
+    ours="decreasing somewhere for L = "
+    + ", ".join(str(L) for L, f in falls.items() if f),
     shown=all(f == (L % 2 == 0) for L, f in falls.items()),
     note="The values drawn in fig. 2b, 1, 11, …, 101, are odd.",
 )
@@ -1754,7 +2334,8 @@ report.erratum(
     paper="left, at α = 2.0",
     ours=f"D_2 at α = {density_alphas[0]:g}: right {sides_heavy['right'].dimension:.2f}, left {sides_heavy['left'].dimension:.2f}; at α = {density_alphas[1]:g}: right {light.dimension:.2f}",
     shown=bool(
-        sides_heavy["right"].dimension + 2 * sides_heavy["right"].error < sides_heavy["left"].dimension
+        sides_heavy["right"].dimension + 2 * sides_heavy["right"].error
+        < sides_heavy["left"].dimension
         and sides_heavy["right"].dimension < light.dimension - 0.1
     ),
     scale=scale,
@@ -1791,7 +2372,9 @@ report.erratum(
 gap = fitted.alpha - fitted.alpha_quantiles
 true = [
     (stable.fit(sample).alpha, stable.fit(sample, method="quantiles").alpha)
-    for sample in stable.sample(1.8, (20, 20_000), rng=np.random.default_rng([seed, 8]))
+    for sample in stable.sample(
+        1.8, (20, 20_000), rng=np.random.default_rng([seed, 8])
+    )
 ]
 true_gap = np.array([a - b for a, b in true])
 report.erratum(
