@@ -250,7 +250,7 @@ expected = np.maximum(fitted.beyond_stable, 1e-3)
 right.hist(np.log10(expected), np.linspace(-0.5, 3.5, 29), color=figures.CYCLE[0])
 right.axvline(0, color="black", lw=1, ls="--")
 right.set(
-    xlabel="log$_{10}$ of the number of entries expected\nbeyond the largest one that there is",
+    xlabel="entries expected beyond\nthe largest one (log$_{10}$)",
     ylabel="matrices",
     title="are the largest entries there?",
 )
@@ -302,7 +302,7 @@ display(
             + t.high_networks.map("{:.1%}".format)
         ),
     )[["matrices", "share", "interval"]]
-    .rename(columns={"interval": "95 %, over networks"})
+    .rename(columns={"interval": "95 % interval"})
     .rename_axis(index=None)
     .style.format({"share": "{:.1%}"})
 )
@@ -333,29 +333,32 @@ tail_at = [
         .astype(int)
     ).tolist(),
 ]
-tails = {
-    decay: training.observed(
-        training.Grid(
-            activation="tanh",
-            sigma_w2=(1.0,),
-            sigma_b2=0.0,
-            depths=(4,),
-            width=tail_width,
-            dataset=dataset,
-            learning_rate=tail_learning_rate,
-            batch_size=tail_batch_size,
-            steps=tail_steps,
-            weight_decay=decay,
-            evaluation_samples=scored_samples,
-            seeds=(seed,),
-        ),
-        observers.stable_fits,
-        at=tail_at,
-        store=store,
-        device=device,
+fc5 = {
+    decay: training.Grid(
+        activation="tanh",
+        sigma_w2=(1.0,),
+        sigma_b2=0.0,
+        depths=(4,),
+        width=tail_width,
+        dataset=dataset,
+        learning_rate=tail_learning_rate,
+        batch_size=tail_batch_size,
+        steps=tail_steps,
+        weight_decay=decay,
+        evaluation_samples=scored_samples,
+        seeds=(seed,),
     )
     for decay in tail_decays
 }
+tails = {
+    decay: training.observed(
+        grid, observers.stable_fits, at=tail_at, store=store, device=device
+    )
+    for decay, grid in fc5.items()
+}
+entries = training.observed(
+    fc5[tail_decay], observers.sizes, at=[0, tail_steps], store=store, device=device
+)
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(2, 2, figsize=(10, 6.4), sharex=True, sharey="row")
@@ -397,6 +400,55 @@ report.figure(
     + "; ".join(f"{v:.3f} with weight decay {d:g}" for d, v in lowest.items())
     + ".",
 )
+
+# %% tags=["hide-input"]
+fig, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
+for ax, layer in zip(axes, (1, 3), strict=True):
+    for step, colour in zip((0, tail_steps), figures.CYCLE, strict=False):
+        own = entries[(entries.layer == layer) & (entries.step == step)]
+        ax.loglog(
+            own["size"], own.share, "o", ms=3.5, color=colour, label=f"step {step}"
+        )
+    table = tails[tail_decay]
+    fit = table[(table.layer == layer) & (table.step == tail_steps)].iloc[0]
+    at = np.geomspace(own["size"].min(), 3 * own["size"].max(), 200)
+    ax.loglog(
+        at,
+        2 * stable.sf(at, fit.alpha_fit, scale=fit.scale),
+        color=colour,
+        lw=1,
+        label=rf"stable, $\alpha={fit.alpha_fit:.2f}$",
+    )
+    ax.loglog(
+        at,
+        2 * stable.sf(at, 2.0, scale=own.rms.iloc[0] / np.sqrt(2)),
+        "--",
+        color="0.4",
+        lw=1,
+        label="Gaussian of the same variance",
+    )
+    ax.set(
+        ylim=(0.3 / own.n.iloc[0], 1.5), xlabel="size $|w|$", title=f"$W^{layer}$"
+    )
+    ax.legend(fontsize="small", loc="lower left")
+axes[0].set_ylabel("share of entries beyond it")
+tail_1 = entries[(entries.layer == 1) & (entries.step == tail_steps)]
+fit_1 = tails[tail_decay].query("layer == 1 and step == @tail_steps").iloc[0]
+expected_1 = float(
+    fit_1.n
+    * 2
+    * stable.sf(tail_1["size"].max(), fit_1.alpha_fit, scale=fit_1.scale)
+)
+report.figure(
+    fig,
+    "levy-entries",
+    caption=r"Entries of two weight matrices of the network with weight decay, before and after training: share of entries beyond each size (dots), the stable law fitted after training (line) and the Gaussian of the same variance (dashed). "
+    "The last dot is the largest entry.",
+    alt=f"After training the entries of W1 exceed the Gaussian in the tail but fall below the stable fit of index {fit_1.alpha_fit:.2f}, which expects {expected_1:.0f} entries beyond the largest.",
+)
+
+# %% [markdown]
+# {numref}`levy-entries` shows two of these matrices entry by entry. The tail is heavier than a Gaussian one, and the stable fit follows it where most entries are; at the very end the entries fall short of the power law.
 
 # %% [markdown]
 # ## A length map for heavy tails

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -34,18 +34,56 @@ def stable_fits(
 
     Source: Qu, Wardak and Gong 2022, §A, fig. 1d-f.
     """
+    rows = []
+    for member, layer, weight in _weights(network, layers):
+        found = _fitted(weight.numpy().ravel(), _fan_in(weight), method, level)
+        rows.append({"member": member, "layer": layer, "n": weight.numel(), **found})
+    return pd.DataFrame(rows)
+
+
+def sizes(
+    network: Network,
+    inputs: torch.Tensor,
+    *,
+    layers: Sequence[int] | None = None,
+    points: int = 40,
+) -> pd.DataFrame:
+    """Count, for every weight of every member, the share of entries beyond each of some sizes.
+
+    One row per (member, layer, size): ``share`` of entries with |w| ≥ size, at ``points`` sizes
+    spaced evenly in log from a tenth of the root mean square to the largest entry; ``rms``, and n
+    entries. NaN where weights are not finite or all 0.
+
+    ``layers`` as in ``stable_fits``; ``points`` ≥ 2. Raises ValueError for values out of range.
+    ``inputs`` are not looked at. Source: Qu, Wardak and Gong 2022, §A, fig. 1a and d (insets).
+    """
+    points = _checks.count("points", points, 2)
+    rows = []
+    for member, layer, weight in _weights(network, layers):
+        found = np.sort(np.abs(weight.numpy().ravel()))
+        with np.errstate(invalid="ignore"):
+            rms = float(np.sqrt(np.mean(found**2)))
+        known = np.isfinite(rms) and rms > 0
+        at = np.geomspace(0.1 * rms, found[-1], points) if known else np.full(points, np.nan)
+        at[-1] = found[-1] if known else np.nan  # rounding must not push it past the largest
+        share = (found.size - np.searchsorted(found, at)) / found.size if known else at
+        table = {"size": at, "share": share, "rms": rms, "n": found.size}
+        rows.append(pd.DataFrame({"member": member, "layer": layer, **table}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _weights(
+    network: Network, layers: Sequence[int] | None
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Yield (member, layer, weight in float64) once the chosen layers are known to be there."""
     known = range(1, len(network.weights) + 1)
     chosen = list(known) if layers is None else [_checks.count("layers", n, 1) for n in layers]
     for layer in chosen:
         allowed = f"in [1, {known[-1]}]: the weights of the network"
         _checks.require(layer in known, "layers", layer, allowed)
-    rows = []
     for member in range(network.n_members):
         for layer in chosen:
-            weight = network.weights[layer - 1][member].double().cpu()
-            found = _fitted(weight.numpy().ravel(), _fan_in(weight), method, level)
-            rows.append({"member": member, "layer": layer, "n": weight.numel(), **found})
-    return pd.DataFrame(rows)
+            yield member, layer, network.weights[layer - 1][member].double().cpu()
 
 
 def _fan_in(weight: torch.Tensor) -> int:

@@ -99,3 +99,26 @@ def test_decay_uncovers_the_tails_that_learning_makes(tmp_path):
     assert (decayed.log_ratio > 200).all()
     assert (runs[1].query("step == 0").alpha_high == 2).all()
     assert min(kept.test_accuracy.min(), decayed.test_accuracy.min()) > 0.9
+
+
+def test_sizes_count_the_entries_beyond_them(network):
+    found = observers.sizes(network, NOTHING, layers=[2], points=12)
+    assert found.groupby("member").size().tolist() == [12, 12]
+    for member, own in found.groupby("member"):
+        entries = network.weights[1][member].double().abs().ravel().numpy()
+        expected = [(entries >= size).mean() for size in own["size"]]
+        np.testing.assert_allclose(own.share, expected, rtol=0, atol=1e-12)
+        assert own["size"].iloc[-1] == entries.max()
+        assert own.share.iloc[-1] == 1 / entries.size
+        assert own.rms.iloc[0] == pytest.approx(np.sqrt((entries**2).mean()))
+
+
+def test_sizes_of_weights_without_any_are_unknown():
+    broken = FullyConnected.draw(
+        "tanh", sigma_w2=[1.0], sigma_b2=0, width=5, depth=1, n_in=4, n_out=3, seeds=[0]
+    )
+    broken.weights[0].fill_(torch.nan)
+    broken.weights[1].zero_()
+    assert observers.sizes(broken, NOTHING)[["size", "share"]].isna().all(axis=None)
+    with pytest.raises(ValueError, match="points=1 must be at least 2"):
+        observers.sizes(broken, NOTHING, points=1)
