@@ -106,12 +106,12 @@ COLOUR = dict(
 #
 # In its order:
 #
-# 1. The weights of pretrained networks have heavy tails: of 699 weight matrices, 99.72 % have a fitted stability index below
+# 1. With $\alpha$ the stability index, and a Gaussian at $\alpha=2$: the weights of pretrained networks have heavy tails: of 699 weight matrices, 99.72 % have a fitted stability index below
 #    1.95, the Shapiro–Wilk test rejects 99.57 % as Gaussian, and a stable law never fits worse than a Gaussian. Heavy tails
 #    emerge while a network with Gaussian weights is trained (§A, fig. 1).
 # 2. A length map for heavy-tailed weights has a fixed point for every activation with $\varphi(x)=o(|x|)$ (§B, eqs. 4 and 5).
 # 3. The eigenvalues of a layer's Jacobian have a density with infinite support and an exponential cutoff; deep in the chaotic
-#    phase most of them are near 0 (§C, eqs. 7 and 8, fig. 2a).
+#    phase most of them lie closer to 0 (§C, eqs. 7 and 8, fig. 2a).
 # 4. Averages over these eigenvalues define an extended critical regime in the plane of stability index and weight scale,
 #    which closes into the one point $D_w=1$ as the weights become Gaussian (§D, fig. 2b).
 # 5. The eigenvectors are multifractal with heavy tails and spread out without, and training keeps this so (§E, fig. 3).
@@ -139,8 +139,8 @@ COLOUR = dict(
 # p(x) \simeq c_\alpha\,\sigma^\alpha\,|x|^{-1-\alpha}, \qquad c_\alpha = \frac{\Gamma(1+\alpha)\,\sin(\pi\alpha/2)}{\pi}.
 # ```
 #
-# `mflib.theory.stable` has this law to nine digits at any argument: near 0, where series converge; far out, where the tail is a power;
-# and in between, where the density is an oscillating integral. Its tail is what the eye sees last and the mean-field theory feels
+# `mflib.theory.stable` has this law to twelve digits at any argument: far out, where the tail is a power, and nearer, where the density is an
+# oscillating integral, turned in the complex plane until it no longer oscillates. Its tail is what the eye sees last and the mean-field theory feels
 # first.
 
 # %% tags=["hide-input"]
@@ -194,7 +194,7 @@ report.figure(
 # Do trained weights follow such a law? The paper fits one to each of 699 weight matrices of ten networks trained on ImageNet. Those weights are not part of this
 # project (`weights.fit_weights("torchvision:alexnet")` fetches and fits them where there is a network connection). {numref}`levy-weights` is computed from eight others: four ResNets trained on CIFAR-10, SqueezeNet, LeNet and
 # two small networks from the Caffe examples. (Stages of a VGG-19 whose filters were rescaled, and earlier states of one of the
-# networks, are in the table but not in the figure; a matrix has to have 100 entries per row and column to be balanced.) The fits are recorded in `results/levy-phase-diagram-weights.csv`, with the checksum and origin of every file beside it; the page on running the book says how to record others.
+# networks, are in the table but not in the figure; a matrix has to have 100 entries per row and column to be balanced.) The fits are recorded in `results/levy-phase-diagram-weights.csv`, with the checksum and origin of every file beside it; {doc}`run` says how to record others.
 #
 # A fit always gives some $\alpha$, and below 2 it always beats the Gaussian, since the Gaussian is one of the stable laws. What a stable law says beyond "the tails are not Gaussian" is that they are a power
 # law of infinite variance. So three more questions are asked of every matrix:
@@ -856,7 +856,7 @@ display(
 )
 
 # %% [markdown]
-# The independent draws of $N$ numbers would come closer as $N^{-1/2}$. Eigenvalues repel one another, so they come a little faster.
+# $N$ independent numbers would come closer as $N^{-1/2}$. Eigenvalues repel one another, and come a little faster.
 #
 # ## The phase diagram
 #
@@ -951,14 +951,7 @@ for ax, (rarest, one) in zip(axes, cuts.items(), strict=False):
         ax.plot(one.alpha, interval[:, 1], color="white", lw=0.8)
     ax.set_title(f"rarest {rarest:g} left out" if rarest else "nothing left out")
     ax.label_outer()
-axes[0].legend(
-    loc="upper left",
-    labelcolor="white",
-    facecolor="0.25",
-    framealpha=0.8,
-    frameon=True,
-    fontsize="small",
-)
+figures.map_legend(axes[0], "upper left")
 fig.colorbar(
     mesh,
     ax=axes,
@@ -1030,14 +1023,7 @@ mesh = figures.phase_plane(
     },
 )
 fig.colorbar(mesh, ax=ax, label=rf"$B_{{{shown_L}}}$")
-ax.legend(
-    loc="upper right",
-    labelcolor="white",
-    facecolor="0.25",
-    framealpha=0.8,
-    frameon=True,
-    fontsize="small",
-)
+figures.map_legend(ax)
 hover = np.stack(
     [diagram.log_q / LOG10, diagram.reach, share_outside, balance], axis=-1
 ).transpose(1, 0, 2)
@@ -1276,14 +1262,7 @@ mesh = figures.phase_plane(
     lines={"$q^*=0.01$": (diagram.alpha, diagram.ordered)},
 )
 fig.colorbar(mesh, ax=right, label="$D_2$ of right eigenvectors")
-right.legend(
-    loc="upper left",
-    labelcolor="white",
-    facecolor="0.25",
-    framealpha=0.8,
-    frameon=True,
-    fontsize="small",
-)
+figures.map_legend(right, "upper left")
 d2 = {
     (a, side): of(measured, alpha=a, side=side, q=2.0).iloc[0]
     for a in density_alphas
@@ -1568,14 +1547,7 @@ for ax, layer in zip(axes, kept_layers, strict=False):
     )
     ax.set_title(f"layer {layer}")
     ax.label_outer()
-axes[-1].legend(
-    loc="upper left",
-    labelcolor="white",
-    facecolor="0.25",
-    framealpha=0.8,
-    frameon=True,
-    fontsize="x-small",
-)
+figures.map_legend(axes[-1], "upper left", "x-small")
 fig.colorbar(
     mesh,
     ax=axes,
@@ -1662,14 +1634,7 @@ fig.colorbar(
     ticks=[100, 200, 400, 1000, 4000, 10000],
     format="%g",
 )
-left.legend(
-    loc="upper left",
-    labelcolor="white",
-    facecolor="0.25",
-    framealpha=0.8,
-    frameon=True,
-    fontsize="small",
-)
+figures.map_legend(left, "upper left")
 for a, colour in zip(
     (plane_alphas[1], plane_alphas[len(plane_alphas) // 2], plane_alphas[-1]),
     figures.CYCLE,

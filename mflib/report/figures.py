@@ -173,15 +173,20 @@ def accuracy_map(
     mesh = _lined_map(ax, sigma_w2, depths, accuracy, Normalize(chance, 1.0), curves)
     ax.set(xlabel=r"weight variance $\sigma_w^2$", ylabel="depth $D$ (layers)")
     if curves:
-        ax.legend(
-            loc="upper right",
-            labelcolor="white",
-            facecolor="0.25",
-            framealpha=0.8,
-            frameon=True,
-            fontsize="small",
-        )
+        map_legend(ax)
     return mesh
+
+
+def map_legend(ax: Axes, place: str = "upper right", size: str = "small") -> None:
+    """Name the white lines over a map, on a ground on which they can be read."""
+    ax.legend(
+        loc=place,
+        labelcolor="white",
+        facecolor="0.25",
+        framealpha=0.8,
+        frameon=True,
+        fontsize=size,
+    )
 
 
 def phase_plane(
