@@ -6,7 +6,7 @@ import html
 import io
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from matplotlib import patheffects
@@ -177,7 +177,9 @@ def accuracy_map(
     return mesh
 
 
-def map_legend(ax: Axes, place: str = "upper right", size: str = "small") -> None:
+def map_legend(
+    ax: Axes, place: Literal["upper right", "upper left"] = "upper right", size: str = "small"
+) -> None:
     """Name the white lines over a map, on a ground on which they can be read."""
     ax.legend(
         loc=place,
