@@ -115,11 +115,16 @@ def difference_rule(
     narrow = np.maximum(2 * np.sqrt(q) * np.sin(theta / 2), NARROWEST)
     corners = np.array(sorted({0.0, *kinks}))
     gaps = np.unique(np.abs(corners[:, None] - corners[None, :]))
+    width = scale_of(narrow)
+    if kinks:
+        # what the half sum leaves of a pair of kinks is a step of its own width, which closes at π
+        floor = 1e-7 * narrow
+        width = np.maximum(1 / np.sqrt(1 / width**2 + 1 / np.maximum(wide, floor) ** 2), floor)
     d, w_d = graded(
         np.broadcast_to(gaps, (*q.shape, gaps.size)),
         np.zeros_like(q),
         REACH * narrow,
-        scale_of(narrow),
+        width,
         refine,
         one_sided=True,
     )

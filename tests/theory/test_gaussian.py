@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mpmath import mpf
 from scipy import special
@@ -211,6 +211,7 @@ def test_a_kink_unnamed_costs_the_order():
     assert 0.8 < order < 3.2
 
 
+@example(name="softsign", exponent=-1.0, theta=3.09375)  # a kink, and a half sum of no width
 @settings(deadline=None, max_examples=40)
 @given(
     name=st.sampled_from(["tanh", "arctan", "softsign", "sigmoid", "silu", "gelu"]),
