@@ -170,9 +170,38 @@ def accuracy_map(
 
     Returns the mesh, for a colour bar.
     """
-    mesh = _lined_map(ax, sigma_w2, depths, accuracy, Normalize(chance, 1.0), curves)
-    ax.set(xlabel=r"weight variance $\sigma_w^2$", ylabel="depth $D$ (layers)")
-    if curves:
+    mesh = depth_map(ax, sigma_w2, depths, accuracy, low=chance, high=1.0, lines=curves)
+    ax.set(ylabel="depth $D$ (layers)")
+    return mesh
+
+
+def depth_map(
+    ax: Axes,
+    sigma_w2: np.ndarray,
+    layers: np.ndarray,
+    values: np.ndarray,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    lines: dict[str, tuple[np.ndarray, np.ndarray]] | None = None,
+) -> QuadMesh:
+    """Draw a quantity over weight variance and layer, with labelled lines over it.
+
+    Parameters
+    ----------
+    ax : axes to draw on
+    sigma_w2 : weight variances, shape (n,), increasing
+    layers : shape (m,), increasing
+    values : shape (m, n); what is not finite stays blank
+    low, high : ends of the colours; unless given, those of the finite values
+    lines : label → (weight variances, layers) of a line; where it leaves the axes it is cut
+
+    Returns the mesh, for a colour bar.
+    """
+    norm = Normalize(vmin=low, vmax=high)
+    mesh = _lined_map(ax, sigma_w2, layers, np.asarray(values), norm, lines or {})
+    ax.set(xlabel=r"weight variance $\sigma_w^2$", ylabel=r"layer $\ell$")
+    if lines:
         map_legend(ax)
     return mesh
 
