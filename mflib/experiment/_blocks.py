@@ -54,7 +54,8 @@ class Chain:
     ``run(x, visit)`` sends images x (n, d) through it and calls ``visit(l, z^l)`` for l = 0 … L
     in this order, z^l (E, features, n); the tensor may be used again once ``visit`` returns.
     ``wraps`` tells whether convolutions go around the edge of the image; ``names`` are those of
-    the layers, 1 … L.
+    the layers, 1 … L. ``again(images)`` is the chain of the same model for images (n, C, H, W) of
+    another size, None where the model has only one.
     """
 
     shapes: tuple[Shape, ...]
@@ -64,6 +65,7 @@ class Chain:
     device: torch.device
     dtype: torch.dtype
     run: Callable[[Tensor, Visit], None]
+    again: Callable[[Tensor], Chain] | None = None
 
     @property
     def depth(self) -> int:
@@ -243,6 +245,7 @@ def _of_module(
         parameter.device,
         parameter.dtype,
         run,
+        lambda other: _of_module(model, other, names, readout, None, "auto"),
     )
 
 

@@ -100,6 +100,44 @@ class Cascade:
             out = out[:, 0]
         return out[0] if self.chain.n_members == 1 else out
 
+    def resized(self, image_shape: Sequence[int]) -> Cascade:
+        """Return the same decoders for images (C, H, W) of another height and width.
+
+        Transposed convolutions act alike at every position, so decoders fitted on small images
+        reconstruct large ones; only the edges differ. What clips a closed-form decoder is then
+        one range per channel. Raises ValueError for a model that takes images of one size only,
+        a decoder that is a matrix, and a size at which blocks have other strides.
+        """
+        shape = tuple(_checks.count("image_shape", size, 1) for size in image_shape)
+        if self.chain.again is None or not all(g.spatial for g in self.geometries):
+            raise ValueError(
+                f"image_shape={shape}: this model or one of its decoders is tied to images of "
+                f"{self.chain.shapes[0]}; only a torch.nn.Module whose blocks are all feature "
+                "maps (C, H, W) takes others"
+            )
+        chain = self.chain.again(
+            torch.zeros(2, *shape, dtype=self.chain.dtype, device=self.chain.device)
+        )
+        geometries = tuple(
+            _decoders.Geometry(source, target, chain.wraps)
+            for target, source in itertools.pairwise(chain.shapes)
+        )
+        for depth, (old, new) in enumerate(zip(self.geometries, geometries, strict=True), 1):
+            if (old.channels, old.strides) != (new.channels, new.strides):
+                raise ValueError(
+                    f"image_shape={shape}: block {chain.names[depth - 1]} maps {new.target} to "
+                    f"{new.source}, which is another stride than the {old.target} to "
+                    f"{old.source} that its decoder was fitted on; give multiples of the product "
+                    "of all strides"
+                )
+        ranges = tuple(
+            _by_channel(part, old, new)
+            for part, old, new in zip(self.ranges, self.geometries, geometries, strict=True)
+        )
+        return dataclasses.replace(
+            self, chain=chain, geometries=geometries, ranges=ranges, image_shape=shape
+        )
+
     def decode(self, activations: Tensor, layer: int) -> Tensor:
         """Return the images that a layer's activations stand for: C^l(z), whatever z came from.
 
@@ -260,6 +298,15 @@ def cascade(
         chain, geometries, tuple(weights), tuple(biases), tuple(ranges), mode, bounded,
         tuple(x.shape[1:]),
     )  # fmt: skip
+
+
+def _by_channel(ranges: Tensor, old: _decoders.Geometry, new: _decoders.Geometry) -> Tensor:
+    """Return ranges (2, E, features, 1) of one shape for another, the same at all positions."""
+    if ranges.shape[2] == 1:  # no decoder is clipped
+        return ranges
+    low, high = ranges.unflatten(2, (old.channels[1], old.positions[1]))
+    both = torch.stack([low.amin(2), high.amax(2)])
+    return both.repeat_interleave(new.positions[1], 2)
 
 
 def _train(

@@ -603,6 +603,52 @@ def test_towers_with_pooling_and_activations_in_place(mode):
     assert found[0] > found[4] > 0.1
 
 
+def test_decoders_of_small_images_reconstruct_large_ones():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(),
+    )  # fmt: skip
+    x = images(300)
+    fitted = reconstruction.cascade(model, x[:250], mode="closed-form", progress=False)
+    same = fitted.resized((1, 8, 8)).reconstruct(x[250:])
+    # Within the range of all positions rather than its own, a pixel may be clipped less.
+    assert reconstruction.correlation(fitted.reconstruct(x[250:])[2], same[2]) > 0.97
+    large = torch.cat([torch.cat([*x[k : k + 3]], 2) for k in (250, 253)], 1).unsqueeze(0)
+    wide = fitted.resized(large.shape[1:])
+    assert wide.image_shape == (1, 16, 24)
+    z = states(model, large, kinds=(nn.ReLU, nn.MaxPool2d))[-1]
+    for depth in (2, 1, 0):
+        weight = fitted.weights[depth][0].permute(0, 2, 1).unflatten(2, (3, 3))
+        stride = fitted.geometries[depth].strides[0]
+        low, high = fitted.ranges[depth][:, 0].unflatten(1, (weight.shape[1], -1)).flatten(2)
+        z = nn.functional.conv_transpose2d(
+            z, weight, fitted.biases[depth].flatten(), stride, 1, stride - 1
+        ).clamp(low.amin(1).view(-1, 1, 1), high.amax(1).view(-1, 1, 1))
+    torch.testing.assert_close(wide.reconstruct(large, 3), z)
+
+
+def test_what_is_tied_to_one_size_says_so():
+    x = images(60)
+    head = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(256, 9))
+    for model, settings_ in (
+        (head, {"readout": "softmax"}),
+        (Convolutional.draw(
+            "tanh", sigma_w2=[1.3], sigma_b2=1e-3, channels=9, depth=3, image_shape=(1, 8, 8),
+            n_out=10, seeds=[0], stride2=1,
+        ), {}),
+    ):  # fmt: skip
+        fitted = reconstruction.cascade(model, x, mode="closed-form", progress=False, **settings_)
+        with pytest.raises(ValueError, match="tied to images of"):
+            fitted.resized((1, 16, 16))
+    pooled = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2))
+    fitted = reconstruction.cascade(pooled, x, mode="closed-form", progress=False)
+    with pytest.raises(ValueError, match="another stride"):
+        fitted.resized((1, 3, 8))
+    with pytest.raises(ValueError, match="do not fit the model"):
+        fitted.resized((3, 8, 8))
+
+
 def test_benchmark_prints_json_lines(monkeypatch, capsys):
     script = paths.root() / "benchmarks" / "reconstruction.py"
     arguments = (

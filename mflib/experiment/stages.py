@@ -1,0 +1,170 @@
+"""Convolutional networks trained on photographs, and photographs to send through them.
+
+Both kinds are an ``nn.Sequential`` that reads RGB images (n, 3, H, W) in [0, 1], with their
+normalisation as a first 1 × 1 convolution, so that ``reconstruction.cascade`` finds their blocks:
+one per rectified convolution and one per max-pooling.
+
+Which one when: ``vgg19_stages`` for the first five convolutions of VGG-19, whose files are small
+and come with inverters that were trained end to end (``inverter``); ``vgg16`` for the network of
+the paper's figure 7, with all thirteen convolutions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mflib.experiment import _checks, data, weights
+
+STAGES = (1, 2, 3)
+_FOLDER = "vgg19_stages"
+_VGG16 = (2, 2, 3, 3, 3)  # convolutions before each max-pooling
+# torchvision's normalisation: mean and deviation of ImageNet's red, green and blue.
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def vgg19_stages(stage: int = 3, folder: str | os.PathLike[str] | None = None) -> nn.Sequential:
+    """Return VGG-19 up to the first convolution of a stage, conv1_1, conv2_1 or conv3_1.
+
+    Reads ``vgg_normalised_conv{stage}_1.pth`` of pietrocarbo/deep-transfer from ``folder``
+    (``vgg19_stages`` in MFLIB_DATA or in its folder ``nets``): filters rescaled so that every
+    layer's mean activation is 1, edges mirrored. Its outputs are those after the rectifier.
+
+    Raises ValueError for another stage or a file of another layout, DataUnavailable where there
+    is no file.
+    """
+    return _sequence(_state("vgg_normalised", stage, folder), lambda: nn.MaxPool2d(2), True)
+
+
+def inverter(stage: int, folder: str | os.PathLike[str] | None = None) -> nn.Sequential:
+    """Return the published network that maps activations of a stage back to images.
+
+    Reads ``feature_invertor_conv{stage}_1.pth`` beside the stages: it was trained end to end on
+    photographs, all its layers at once, where a cascade has decoders of single layers. Raises
+    what ``vgg19_stages`` raises.
+    """
+    return _sequence(
+        _state("feature_invertor", stage, folder), lambda: nn.Upsample(scale_factor=2), False
+    )
+
+
+def vgg16() -> nn.Sequential:
+    """Return the convolutions, rectifiers and poolings of torchvision's pretrained VGG-16.
+
+    The weights are looked for in the folder MFLIB_DATA and in torch's cache, else downloaded;
+    18 blocks, 13 rectified convolutions and 5 max-poolings. Raises DataUnavailable where the
+    weights cannot be had.
+    """
+    return _vgg(weights._read(weights._pretrained("vgg16")))
+
+
+def photograph(source: str | os.PathLike[str]) -> Tensor:
+    """Return a photograph (3, H, W) in [0, 1].
+
+    ``source``: "china" or "flower", the two that come with scikit-learn (CC BY 2.0), or the path
+    of a picture. Raises ValueError for a file that is no picture.
+    """
+    from sklearn.datasets import load_sample_image
+
+    if source in ("china", "flower"):
+        pixels = load_sample_image(f"{source}.jpg")
+    else:
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(source) as opened:
+                pixels = np.asarray(opened.convert("RGB"))
+        except (OSError, UnidentifiedImageError):
+            raise ValueError(
+                f'photograph {str(source)!r} must be "china", "flower" or the path of a picture'
+            ) from None
+    return torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1).div_(255)
+
+
+def _folder(folder: str | os.PathLike[str] | None) -> Path | None:
+    """Return the folder with the stages: as given, else in MFLIB_DATA."""
+    if folder is not None:
+        return Path(folder)
+    given = os.environ.get("MFLIB_DATA")
+    candidates = [Path(given).expanduser() / part for part in ("", "nets")] if given else []
+    return next((root / _FOLDER for root in candidates if (root / _FOLDER).is_dir()), None)
+
+
+def _state(kind: str, stage: int, folder: str | os.PathLike[str] | None) -> Mapping[str, Tensor]:
+    _checks.require(stage in STAGES, "stage", stage, f"one of {', '.join(map(str, STAGES))}")
+    found, name = _folder(folder), f"{kind}_conv{stage}_1.pth"
+    if found is None or not (found / name).is_file():
+        raise data.DataUnavailable(
+            f"{name} is not on this machine: put the files of pietrocarbo/deep-transfer into the "
+            f"folder {_FOLDER} of MFLIB_DATA"
+        )
+    return weights._read(found / name)
+
+
+def _sequence(
+    state: Mapping[str, Tensor], between: Callable[[], nn.Module], rectified: bool
+) -> nn.Sequential:
+    """Return the sequence whose convolutions a state dict holds, by their places in it.
+
+    What has no parameters is told by the gaps: a mirrored edge stands before every convolution
+    of side 3, a rectifier after every one that another follows (or after each, with
+    ``rectified``), and ``between`` fills what is left.
+    """
+    at = sorted({int(name.split(".")[0]) for name in state})
+    parts: list[nn.Module] = []
+    for place in at:
+        weight = state[f"{place}.weight"]
+        spatial = weight.shape[2] > 1
+        gap = place - len(parts)
+        rectify = sum(isinstance(part, nn.Conv2d) and part.kernel_size[0] > 1 for part in parts) > 0
+        filling = [
+            *([nn.ReLU()] if rectify else []),
+            *([between()] if gap > rectify + spatial else []),
+            *([nn.ReflectionPad2d(1)] if spatial else []),
+        ]
+        if len(filling) != gap:
+            raise ValueError(
+                f"the convolution {place} of the state dict comes {gap} places after the one "
+                "before it, which no stage of VGG-19 does: give the files of "
+                "pietrocarbo/deep-transfer"
+            )
+        parts += [*filling, _convolution(weight)]
+    network = nn.Sequential(*parts)
+    network.load_state_dict(dict(state))
+    if rectified:
+        network.append(nn.ReLU())
+    return network.eval()
+
+
+def _convolution(weight: Tensor, padding: int = 0) -> nn.Conv2d:
+    """Return a convolution of the shape of a weight; its values are loaded later."""
+    wide, deep, side, _ = weight.shape
+    return nn.Conv2d(deep, wide, side, padding=padding)
+
+
+def _vgg(state: Mapping[str, Tensor]) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for count in _VGG16:
+        for _ in range(count):
+            weight = state[f"features.{len(parts)}.weight"]
+            parts += [_convolution(weight, padding=1), nn.ReLU()]
+        parts.append(nn.MaxPool2d(2))
+    features = nn.Sequential(*parts)
+    features.load_state_dict(
+        {
+            name.removeprefix("features."): values
+            for name, values in state.items()
+            if name.startswith("features.")
+        }
+    )
+    scale = nn.Conv2d(3, 3, 1)
+    with torch.no_grad():
+        deviation = torch.tensor(_DEVIATION)
+        scale.weight.copy_(torch.diag(1 / deviation).view(3, 3, 1, 1))
+        scale.bias.copy_(-torch.tensor(_MEAN) / deviation)  # type: ignore[union-attr]
+    return nn.Sequential(scale, *features).eval()
