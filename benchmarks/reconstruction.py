@@ -6,8 +6,9 @@ In one run, on one machine, for one network: an epoch of training it (``descent`
 prediction (all decoders, one epoch of Adam), the same with a quarter of the steps, four times as
 large, on half as many images each, the closed form, and decoders one after another, each with
 torch's module, autograd and fused optimiser. Steps of all kinds take turns and the fastest
-counts; whole passes are ``--images`` / ``--batch`` steps, of which ``--steps`` are run. Fits, and
-the reconstruction of 100 images from all layers, are run whole and counted in each prediction.
+counts; whole passes are ``--images`` / ``--batch`` steps, of which ``--steps`` are run, best in
+multiples of the 16 batches that go through the network at a time. Fits, and the reconstruction of
+100 images from all layers, are run whole and counted in each prediction.
 ``--critical`` adds a search for the critical σ_w², ``--agree`` the cutoffs of each prediction.
 
 The default takes several minutes; ``--width 64 --depth 40 --side 8 --steps 10 --data digits``
@@ -247,7 +248,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--images", type=int, default=60_000, help="images of a whole pass")
     parser.add_argument("--fit", type=int, default=2000, help="images of the closed form")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--agree", action="store_true")
     parser.add_argument("--critical", action="store_true")

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 from mflib.experiment._blocks import Shape
 
@@ -243,6 +242,7 @@ class _Run:
     parameters: list[Tensor]
     first: list[Tensor]
     second: list[Tensor]
+    taken: Tensor
 
 
 class Stack:
@@ -253,9 +253,10 @@ class Stack:
     The loss of each is the mean over the batch and over all its outputs of (ẑ − z^{l−1})², and
     ∂/∂V of it is one product, so there is no graph. Adam is torch's fused one: one pass over
     parameters and moments, element by element, so a stack moves as its members would alone.
-    They are taken in runs small enough to stay in the processor's caches between the product
-    that forms a gradient and the step that uses it; gradients lie in ``work``, which all stacks
-    may share. Weights have what they write to last, the order in which products are fastest.
+    They are taken in runs small enough to stay in the processor's caches, each through several
+    batches before the next, so that weights and moments seldom come from memory; gradients lie in
+    ``work``, which all stacks may share. Weights have what they write to last, the order in which
+    products are fastest.
     """
 
     def __init__(
@@ -281,22 +282,30 @@ class Stack:
         both = (weight, bias)
         first, second = ([torch.zeros_like(whole) for whole in both] for _ in range(2))
         self.runs = [
-            _Run(part, *([whole[part] for whole in wholes] for wholes in (both, first, second)))
+            _Run(
+                part,
+                [whole[part] for whole in both],
+                [whole[part] for whole in first],
+                [whole[part] for whole in second],
+                torch.zeros((), device=weight.device),
+            )
             for part in (slice(k, k + run) for k in range(0, len(weight), run))
         ]
-        self.taken = torch.zeros((), dtype=torch.float32, device=weight.device)
 
-    def step(self, z: Tensor, below: Tensor) -> None:
-        """Take one step on a batch; z (g, features, n) and what it came from, z^{l−1}."""
+    def advance(self, z: Tensor, below: Tensor) -> None:
+        """Take one step per batch; z (batches, g, features, n) and what it came from, z^{l−1}."""
         scale = 2 / (z.shape[-1] * math.prod(self.geometry.target))
         for run in self.runs:
-            gradient = self._gradient(run, z[run.part], below[run.part], scale)
-            adam(
-                run.parameters, gradient, run.first, run.second, [],
-                [self.taken.clone() for _ in gradient], fused=True, amsgrad=False, beta1=0.9,
-                beta2=0.999, lr=self.rate, weight_decay=0.0, eps=1e-8, maximize=False,
-            )  # fmt: skip
-        self.taken.add_(1)
+            for upper, lower in zip(z[:, run.part], below[:, run.part], strict=True):
+                gradient = self._gradient(run, upper, lower, scale)
+                run.taken.add_(1)
+                # What torch.optim.Adam(fused=True) calls, whose own preparations cost as much
+                # as a small step.
+                torch._fused_adam_(
+                    run.parameters, gradient, run.first, run.second, [], [run.taken, run.taken],
+                    lr=self.rate, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8,
+                    amsgrad=False, maximize=False,
+                )  # fmt: skip
 
     def _gradient(self, run: _Run, z: Tensor, below: Tensor, scale: float) -> list[Tensor]:
         """Return the gradients of weight and bias, both in scratch."""
@@ -310,18 +319,20 @@ class Stack:
             torch.baddbmm(bias, part.mT, read, out=out)
             if self.bounded:
                 torch.tanh(out, out=out)
-            torch.sub(out, pick(self.geometry, members, below), out=delta).mul_(scale)
+            torch.sub(out, pick(self.geometry, members, below), out=delta)
             if self.bounded:
                 _tanh_chain(delta, out, grad_input=delta)
             if len(members.taps) == self.geometry.taps:
-                torch.bmm(read, delta.mT, out=slope.flatten(1, 2))
+                whole = slope.flatten(1, 2)
+                torch.baddbmm(whole, read, delta.mT, beta=0, alpha=scale, out=whole)
             else:
-                found = torch.bmm(read, delta.mT)
+                found = torch.bmm(read, delta.mT).mul_(scale)
                 slope[:, :, list(members.taps)] = found.unflatten(1, (-1, len(members.taps)))
             if position:
                 shift += delta.sum(2, keepdim=True)
             else:
                 torch.sum(delta, 2, keepdim=True, out=shift)
+        shift *= scale
         return [slope, shift]
 
 

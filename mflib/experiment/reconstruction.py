@@ -29,13 +29,14 @@ from mflib.experiment.networks import ARCHITECTURES, FullyConnected, Network
 
 MODES = ("faithful", "closed-form")
 CONVENTIONS = ("printed", "published")
-SCORES = ("entropy", "correlation")
 _THRESHOLDS = {"relative": 0.005, "differential": 0.3, "correlation": 0.1}
 MEASURES = tuple(_THRESHOLDS)
 _REACH = 0.5  # see noise_floor
 _MNIST_STEPS = 938
 _SHIFT = 1e-12  # what the published code adds to every pixel before it normalises
 _ROUNDING = 2.0**-24
+_BATCHES = 16  # that go through the network at a time: more gain nothing
+_STATES_BYTES = 512 * 2**20  # that their states may take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,12 +322,16 @@ def _train(
     seed: int,
     progress: bool,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Train all decoders in one pass: each batch goes through the network once, then to all."""
+    """Train all decoders in one pass: each batch goes through the network once, then to all.
+
+    The network does not move, so several batches go through it at a time.
+    """
     batch = min(batch_size, len(x))
     per_epoch = len(x) // batch
     total = epochs * per_epoch if steps is None else steps
     e = chain.n_members
-    buffers, slots = _places(chain, batch)
+    held = _held(chain, batch, per_epoch)
+    buffers, slots = _places(chain, batch, held)
     runs = _runs(geometries)
     weights: list[Tensor] = [x.new_empty(0)] * chain.depth
     biases = list(weights)
@@ -348,25 +353,35 @@ def _train(
         biases[first - 1 : last - 1] = bias.split(e)
 
     def place(depth: int, z: Tensor) -> None:
-        buffers[math.prod(chain.shapes[depth])][slots[depth]].copy_(z)
+        batches = z.unflatten(2, (-1, batch)).movedim(2, 0)
+        buffers[math.prod(chain.shapes[depth])][: len(batches), slots[depth]] = batches
 
     with (
         torch.no_grad(),
         tqdm(total=total, desc="decoders", unit="batch", disable=None if progress else True) as bar,
     ):
-        for step in range(total):
-            epoch, position = divmod(step, per_epoch)
+        done = 0
+        while done < total:
+            epoch, position = divmod(done, per_epoch)
             if position == 0:
                 order = sample_order(len(x), seed, epoch, per_epoch, batch).to(chain.device)
-            chain.run(x[order[position]], place)
+            count = min(held, per_epoch - position, total - done)
+            chain.run(x[order[position : position + count].flatten()], place)
             for stack, upper, lower in stacks:
-                stack.step(upper, lower)
-            bar.update()
+                stack.advance(upper[:count], lower[:count])
+            done += count
+            bar.update(count)
     return weights, biases
 
 
-def _places(chain: _blocks.Chain, batch: int) -> tuple[dict[int, Tensor], list[int]]:
-    """Return one buffer per size of state, (states, E, size, batch), and each state's slot."""
+def _held(chain: _blocks.Chain, batch: int, most: int) -> int:
+    """Return how many batches go through the network before the decoders see any of them."""
+    numbers = chain.n_members * batch * sum(math.prod(shape) for shape in chain.shapes)
+    return max(1, min(_BATCHES, most, _STATES_BYTES // (numbers * chain.dtype.itemsize)))
+
+
+def _places(chain: _blocks.Chain, batch: int, held: int) -> tuple[dict[int, Tensor], list[int]]:
+    """Return one buffer per size of state, (held, states, E, size, batch), and each one's slot."""
     counts: dict[int, int] = {}
     slots = []
     for shape in chain.shapes:
@@ -375,7 +390,7 @@ def _places(chain: _blocks.Chain, batch: int) -> tuple[dict[int, Tensor], list[i
         counts[size] += 1
     return {
         size: torch.empty(
-            count, chain.n_members, size, batch, dtype=chain.dtype, device=chain.device
+            held, count, chain.n_members, size, batch, dtype=chain.dtype, device=chain.device
         )
         for size, count in counts.items()
     }, slots
@@ -395,9 +410,9 @@ def _runs(geometries: Sequence[_decoders.Geometry]) -> list[tuple[int, int]]:
 def _stretch(
     chain: _blocks.Chain, buffers: dict[int, Tensor], slots: Sequence[int], first: int, last: int
 ) -> Tensor:
-    """Return the states first … last − 1, all of one size and adjacent, (count·E, size, batch)."""
+    """Return states first … last − 1, of one size and adjacent, (held, count·E, size, batch)."""
     buffer = buffers[math.prod(chain.shapes[first])]
-    return buffer[slots[first] : slots[first] + last - first].flatten(0, 1)
+    return buffer[:, slots[first] : slots[first] + last - first].flatten(1, 2)
 
 
 def _fit(
@@ -555,24 +570,14 @@ def predict(
     """
     _checks.require(measure in MEASURES, "measure", measure, f"one of {', '.join(MEASURES)}")
     _convention(convention)
-    _checks.count("n_batches", n_batches, 1)
-    _checks.count("batch", batch, 2)
     _checks.require(0 < _checks.number("level", level, float) < 1, "level", level, "in (0, 1)")
     if not len(seeds):
         raise ValueError("seeds=() must name at least one seed")
-    x = torch.as_tensor(images)
-    kept = min(n_batches * batch, len(x) // 2) // n_batches
-    if kept < 2:
-        raise ValueError(
-            f"{len(x)} images are too few for {n_batches} batches to evaluate on and as many to "
-            "fit on: give at least 4 per batch, better thousands"
-        )
-    held = n_batches * kept
-    fit, parts = x[:-held], x[-held:].split(kept)
+    fit, parts = _held_out(images, n_batches, batch)
     if threshold is None:
         threshold = _THRESHOLDS[measure]
     rows, curves = [], []
-    for seed, model_ in _drawn(model, seeds, x[0].numel()):
+    for seed, model_ in _drawn(model, seeds, fit[0].numel()):
         fitted = cascade(model_, fit, seed=seed, **settings)
         if fitted.chain.n_members != 1:
             raise ValueError(
@@ -603,10 +608,11 @@ def predict(
 
 @dataclasses.dataclass(frozen=True)
 class Critical:
-    """Where information reaches deepest: ``value`` of σ_w² with ``interval``.
+    """The critical σ_w²: ``value`` with ``interval``, from ``n_predictions`` values of σ_w².
 
-    ``trace``: one row per σ_w² and seed in the order of the search, with the score that is
-    maximised; ``n_predictions`` counts the values of σ_w².
+    ``trace``: one row per σ_w², seed and batch of images in the order of the search, with
+    ``score``, the slope of ln(r_l/D_l) per layer: above 0 in the ordered phase, below 0 in the
+    chaotic one. ``cutoff`` is the layer up to which it was taken.
     """
 
     value: float
@@ -626,127 +632,143 @@ def critical_sigma_w2(
     high: float = 5.0,
     tolerance: float = 0.05,
     seeds: Sequence[int] = (0,),
+    n_batches: int = 4,
+    batch: int = 50,
     mode: str = "closed-form",
-    noise: float | None = 2**-4,
-    score: str | None = None,
+    noise: float | None = None,
     level: float = 0.95,
     progress: bool = True,
     **settings: Any,
 ) -> Critical:
     """Find the critical σ_w² of fully connected networks by O(log 1/tolerance) predictions.
 
-    What is maximised is information that survives, summed over depth. At every depth it is
-    greatest near the critical line: below, signals shrink by √χ₁ per layer until they are under
-    the noise floor; above, they become nonlinear functions of the image that no linear decoder
-    undoes. The sum over layers rises all the way to the maximum and falls from there, where the
-    value at the last layer is the same for all networks that have lost everything before it.
+    The phases differ in what is lost first. D_l, the deviation of activations z^l over images
+    (root of the mean square), dies exponentially with depth in the ordered phase and reaches a
+    plateau in the chaotic one; r_l, the ``correlation`` between images and reconstructions, falls
+    exponentially in the chaotic phase, and in the ordered one stays until D_l is below the noise
+    floor. So the slope
 
-    - ``score="entropy"``, for the closed form: the differential entropy, averaged over layers.
-    - ``score="correlation"``, for the faithful mode: Σ l r_l / Σ l, with r_l the ``correlation``.
-      Decoders trained for a few steps still carry their initial weights, and what those make of
-      large activations varies between images, too: entropy counts that as information, so that
-      its maximum drifts into the chaotic phase.
+        s(σ_w²) = d ln(r_l / D_l) / dl,  least squares over l from ℓ*/4 to ℓ*,
 
-    Both have their maximum at the line in the limit of large depth only: at depth 60 that of the
-    correlation lies up to 0.15 below, since small weights scramble least. That of the entropy
-    moves with the floor: a coarse one shifts it up, and a fine one down, by less than 0.1 for a
-    factor of 2. ``noise`` = 2⁻⁴ (closed form; None: that of ``cascade``) was chosen because there
-    the shifts about cancel for tanh at σ_b² = 0.05 and depths 60 to 100, where the line is known:
-    a calibration, to be checked before it is trusted elsewhere. Narrow networks have it higher.
+    is positive in the ordered phase and negative in the chaotic one; at criticality both fall as
+    powers of l, so that s = O(1/L). Its zero is the estimate: no constant is fitted to a line that
+    is known, and the error falls with depth as 1/L. ℓ* is the last layer with r_l > 0.1, so that
+    nothing is read off layers that know nothing. In other words, r_l/D_l is the gain that the
+    cascade gives to what it still knows: what inverts a contraction amplifies.
 
-    Golden-section search in ln σ_w² over [``low``, ``high``] until the bracket is narrower than
-    ``tolerance`` (relative); each prediction draws the ``seeds`` as one ensemble, with the same
-    normal numbers at every σ_w², so that the score is a smooth function of it. Then a parabola in
-    ln σ_w² through the best three gives a maximum per seed: their mean is the value, Student's
-    interval of them at ``level`` the interval; with one seed, the bracket.
-    The last 100 images (at most half of all) are reconstructed, decoders fitted on the others;
-    ``settings`` as ``cascade`` takes them.
+    Bisection in ln σ_w² over [``low``, ``high``] until the bracket is narrower than ``tolerance``,
+    then the chord through its ends. Each prediction draws the ``seeds`` as one ensemble, with the
+    same normal numbers at every σ_w², so that s is smooth in it. The last ``n_batches`` × ``batch``
+    images (at most half of all) are reconstructed, decoders fitted on the others, with ``mode``,
+    ``noise`` and further ``settings`` as ``cascade`` takes them. The value is the mean of the zeros
+    of all seeds, the interval Student's over the seeds at ``level``; with one seed over batches of
+    images, and then it says nothing of other weights. Neither covers what finite depth and width
+    shift: see ``results/reconstruction-entropy-critical.csv`` for how much.
+
+    Raises ValueError where s does not change its sign between ``low`` and ``high``, for too few
+    images, and for what ``cascade`` refuses.
     """
     ends = _checks.interval("(low, high)", (low, high))
     _checks.require(low > 0, "low", low, "above 0")
     _checks.require(
         0 < _checks.number("tolerance", tolerance, float) < 1, "tolerance", tolerance, "in (0, 1)"
     )
+    _checks.require(0 < _checks.number("level", level, float) < 1, "level", level, "in (0, 1)")
+    _checks.count("depth", depth, 8)
     if not len(seeds):
         raise ValueError("seeds=() must name at least one seed")
-    measure = score or ("entropy" if mode == "closed-form" else "correlation")
-    _checks.require(measure in SCORES, "score", score, f"one of {', '.join(SCORES)}")
-    x = torch.as_tensor(images)
-    held = min(100, len(x) // 2)
-    if held < 2:
-        raise ValueError(f"{len(x)} images are too few: give at least 4, better thousands")
-    fit, kept = x[:-held], x[-held:]
-    layers = sorted({max(1, round(depth * k / 10)) for k in range(1, 11)})
+    fit, parts = _held_out(images, n_batches, batch)
+    layers = np.unique(np.geomspace(1, depth, 4 * depth.bit_length()).round().astype(int))
     rows: list[dict[str, float]] = []
     scores: dict[float, np.ndarray] = {}
-    steps = math.ceil(math.log(tolerance / math.log(ends[1] / ends[0])) / math.log(_GOLDEN))
 
-    def survives(log_w2: float) -> float:
+    def slope(log_w2: float) -> float:
         w2 = math.exp(log_w2)
         network = FullyConnected.draw(
             activation, sigma_w2=[w2] * len(seeds), sigma_b2=sigma_b2, width=width, depth=depth,
-            n_in=x[0].numel(), n_out=1, seeds=seeds,
+            n_in=fit[0].numel(), n_out=1, seeds=seeds,
         )  # fmt: skip
         fitted = cascade(network, fit, mode=mode, noise=noise, progress=False, **settings)
-        out = fitted.reconstruct(kept, layers).cpu()
-        out = out.view(len(seeds), len(layers), held, -1)
-        if measure == "entropy":
-            found = differential_entropy(out, image_axes=1).mean(1).numpy()
-        else:
-            known = correlation(kept.flatten(1), out).numpy()
-            found = np.average(known, axis=1, weights=layers)
-        scores[log_w2] = found
-        rows.extend(
-            {"sigma_w2": w2, "seed": seed, "score": value}
-            for seed, value in zip(seeds, found, strict=True)
-        )
+        found = scores[log_w2] = np.empty((len(seeds), len(parts)))
+        for number, part in enumerate(parts):
+            out = fitted.reconstruct(part, layers.tolist()).cpu()
+            known = correlation(part.flatten(1).cpu(), out.view(len(seeds), *out.shape[-3:]))
+            spread = _deviation(fitted.chain, part)[:, layers]
+            for k, seed in enumerate(seeds):
+                found[k, number], end = _balance(layers, known[k].numpy(), spread[k])
+                rows.append(
+                    {"sigma_w2": w2, "seed": seed, "batch": number, "cutoff": end,
+                     "score": found[k, number]}
+                )  # fmt: skip
         bar.update()
         return float(found.mean())
 
+    halvings = max(0, math.ceil(math.log2(math.log(ends[1] / ends[0]) / tolerance)))
     with tqdm(
-        total=steps + 2, desc="critical line", unit="prediction", disable=None if progress else True
-    ) as bar:
-        left, right = _golden(survives, math.log(ends[0]), math.log(ends[1]), steps)
-    tops = [_vertex({at: found[k] for at, found in scores.items()}) for k in range(len(seeds))]
-    values = np.exp(tops)
-    if len(seeds) > 1:
-        near, far = (float(end) for end in _student(values, level))
-    else:
-        near, far = math.exp(left), math.exp(right)
-    return Critical(float(values.mean()), (near, far), len(scores), pd.DataFrame(rows))
+        total=halvings + 2, desc="critical line", unit="prediction",
+        disable=None if progress else True,
+    ) as bar:  # fmt: skip
+        left, right = _bisect(slope, math.log(ends[0]), math.log(ends[1]), halvings)
+    above, below = (
+        scores[at] if len(seeds) == 1 else scores[at].mean(1, keepdims=True) for at in (left, right)
+    )
+    zeros = np.exp(left + (right - left) * _chord(above, below)).ravel()
+    near, far = (float(end) for end in _student(zeros, level))
+    return Critical(float(zeros.mean()), (near, far), len(scores), pd.DataFrame(rows))
 
 
-_GOLDEN = (math.sqrt(5) - 1) / 2
+def _balance(layers: np.ndarray, known: np.ndarray, spread: np.ndarray) -> tuple[float, int]:
+    """Return the slope of ln(r_l/D_l) over l from ℓ*/4 to ℓ*, and ℓ*, the last with r_l > 0.1.
+
+    Three layers are the fewest: where less is known, the slope is that of the first three.
+    """
+    seen = np.flatnonzero(known > _THRESHOLDS["correlation"])
+    last = max(2, int(seen[-1]) if len(seen) else 0)
+    first = min(last - 2, int(np.searchsorted(layers, layers[last] / 4)))
+    window = slice(first, last + 1)
+    held = np.log(np.maximum(known[window], 1e-3) / spread[window])
+    return float(np.polyfit(layers[window], held, 1)[0]), int(layers[last])
 
 
-def _golden(
-    score: Callable[[float], float], left: float, right: float, steps: int
+def _deviation(chain: _blocks.Chain, images: Tensor) -> np.ndarray:
+    """Return D_l = ⟨(z^l − ⟨z^l⟩)²⟩^½ over images and units, (E, L + 1)."""
+    found = np.empty((chain.n_members, chain.depth + 1))
+    least = torch.finfo(chain.dtype).tiny
+
+    def visit(depth: int, z: Tensor) -> None:
+        away = z - z.mean(2, keepdim=True)
+        found[:, depth] = away.square().mean((1, 2)).sqrt().clamp_min(least).cpu()
+
+    with torch.no_grad():
+        chain.run(images.flatten(1).to(chain.device, chain.dtype), visit)
+    return found
+
+
+def _bisect(
+    slope: Callable[[float], float], left: float, right: float, halvings: int
 ) -> tuple[float, float]:
-    """Narrow [left, right] around a maximum by so many golden sections."""
-    lower, upper = right - _GOLDEN * (right - left), left + _GOLDEN * (right - left)
-    at_lower, at_upper = score(lower), score(upper)
-    for _ in range(steps):
-        if at_lower > at_upper:
-            right, upper, at_upper = upper, lower, at_lower
-            lower = right - _GOLDEN * (right - left)
-            at_lower = score(lower)
+    """Halve [left, right] around the change of sign from above to below 0."""
+    for at, sign, phase, remedy in (
+        (left, 1, "chaotic", "lower low"), (right, -1, "ordered", "raise high")
+    ):  # fmt: skip
+        if not sign * slope(at) > 0:
+            raise ValueError(
+                f"networks with sigma_w2 = {math.exp(at):g} are {phase} already by their slope, so "
+                f"low … high holds no critical one: {remedy}, or use a deeper or wider network"
+            )
+    for _ in range(halvings):
+        middle = (left + right) / 2
+        if slope(middle) > 0:
+            left = middle
         else:
-            left, lower, at_lower = lower, upper, at_upper
-            upper = left + _GOLDEN * (right - left)
-            at_upper = score(upper)
+            right = middle
     return left, right
 
 
-def _vertex(points: dict[float, float]) -> float:
-    """Return where the parabola through the best point and its two neighbours is highest."""
-    at = np.array(sorted(points))
-    value = np.array([points[x] for x in at])
-    best = int(np.clip(value.argmax(), 1, len(at) - 2))
-    x, y = at[best - 1 : best + 2], value[best - 1 : best + 2]
-    if y[1] < max(y[0], y[2]):  # the maximum is at an end of what was searched
-        return float(x[y.argmax()])
-    curvature, slope, _ = np.polyfit(x - x[1], y, 2)
-    return float(np.clip(x[1] - slope / (2 * curvature), x[0], x[2])) if curvature else float(x[1])
+def _chord(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Return where chords from ``above`` at 0 to ``below`` at 1 are zero, at most one beyond."""
+    drop = np.maximum(above - below, 1e-12)
+    return np.clip(above / drop, -1.0, 2.0)
 
 
 def _student(samples: np.ndarray, level: float) -> tuple[Any, Any]:
@@ -756,6 +778,21 @@ def _student(samples: np.ndarray, level: float) -> tuple[Any, Any]:
         return mean - math.inf, mean + math.inf
     half = stats.t.ppf((1 + level) / 2, len(samples) - 1) * stats.sem(samples, axis=0)
     return mean - half, mean + half
+
+
+def _held_out(images: Tensor, n_batches: int, batch: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the images to fit decoders on, and the batches of others to evaluate them on."""
+    _checks.count("n_batches", n_batches, 1)
+    _checks.count("batch", batch, 2)
+    x = torch.as_tensor(images)
+    kept = min(n_batches * batch, len(x) // 2) // n_batches
+    if kept < 2:
+        raise ValueError(
+            f"{len(x)} images are too few for {n_batches} batches to evaluate on and as many to "
+            "fit on: give at least 4 per batch, better thousands"
+        )
+    held = n_batches * kept
+    return x[:-held], x[-held:].split(kept)
 
 
 def _curve(images: Tensor, out: Tensor, measure: str, convention: str) -> np.ndarray:

@@ -137,6 +137,17 @@ def test_runs_that_fit_no_cache_change_no_decoder(monkeypatch):
         torch.testing.assert_close(a, b, rtol=0, atol=ROUNDING)
 
 
+@pytest.mark.parametrize("steps", [1, 7, 23])
+def test_batches_that_pass_the_network_together_change_no_decoder(steps, monkeypatch):
+    model, x = dense([64, 64, 64, 40]), images(shape=(64,))[:160]
+    arguments = {"batch_size": 16, "steps": steps, "progress": False}
+    together = reconstruction.cascade(model, x, **arguments)
+    monkeypatch.setattr(reconstruction, "_STATES_BYTES", 1)
+    alone = reconstruction.cascade(model, x, **arguments)
+    for a, b in zip(together.weights, alone.weights, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=ROUNDING)
+
+
 @pytest.mark.parametrize("padding_mode", ["zeros", "circular"])
 def test_transposed_convolutions_are_those_trained_one_by_one(padding_mode):
     torch.manual_seed(0)
