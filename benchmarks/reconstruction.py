@@ -136,6 +136,7 @@ def measure(options: argparse.Namespace) -> None:
     order = descent.sample_order(shown, 0, 0, shown // batch, batch)
     order = order.repeat(-(-options.steps // len(order)), 1)[: options.steps]
     trained.advance(1)
+    one_decoder(zs[middles[0]], zs[middles[0] - 1], order[:1])  # loads what optimisers need
     times: dict[str, list[float]] = {
         "epoch": [],
         "first": [],
