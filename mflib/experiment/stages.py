@@ -11,19 +11,25 @@ the paper's figure 7, with all thirteen convolutions.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
 from mflib.experiment import _checks, data, weights
+from mflib.experiment.reconstruction import Cascade
 
 STAGES = (1, 2, 3)
 _FOLDER = "vgg19_stages"
+_KINDS = ("vgg_normalised", "feature_invertor")
 _VGG16 = (2, 2, 3, 3, 3)  # convolutions before each max-pooling
+_AT_ONCE = 16  # channels decoded together
 # torchvision's normalisation: mean and deviation of ImageNet's red, green and blue.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -38,7 +44,7 @@ def vgg19_stages(stage: int = 3, folder: str | os.PathLike[str] | None = None) -
     Raises ValueError for another stage or a file of another layout, DataUnavailable where there
     is no file.
     """
-    return _sequence(_state("vgg_normalised", stage, folder), lambda: nn.MaxPool2d(2), True)
+    return _sequence(_state(_KINDS[0], stage, folder), lambda: nn.MaxPool2d(2), True)
 
 
 def inverter(stage: int, folder: str | os.PathLike[str] | None = None) -> nn.Sequential:
@@ -48,9 +54,13 @@ def inverter(stage: int, folder: str | os.PathLike[str] | None = None) -> nn.Seq
     photographs, all its layers at once, where a cascade has decoders of single layers. Raises
     what ``vgg19_stages`` raises.
     """
-    return _sequence(
-        _state("feature_invertor", stage, folder), lambda: nn.Upsample(scale_factor=2), False
-    )
+    return _sequence(_state(_KINDS[1], stage, folder), lambda: nn.Upsample(scale_factor=2), False)
+
+
+def checksums(folder: str | os.PathLike[str] | None = None) -> dict[str, str]:
+    """Return the SHA-256 of every file of the stages and their inverters, by name."""
+    files = [_file(kind, stage, folder) for kind in _KINDS for stage in STAGES]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def vgg16() -> nn.Sequential:
@@ -86,6 +96,54 @@ def photograph(source: str | os.PathLike[str]) -> Tensor:
     return torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1).div_(255)
 
 
+def single_channels(fitted: Cascade, image: Tensor, layer: int) -> Tensor:
+    """Return what a layer's channels keep of an image, one at a time: (channels, C, H, W).
+
+    Every other channel is set to zero, as in the paper's figure 7, and the decoders stay those
+    that were fitted to all channels together. The same as ``fitted.reconstruct`` with
+    ``channels`` one by one, but the image passes through the network once. ``image`` (C, H, W).
+    Raises ValueError for a layer that is not a feature map and what ``reconstruct`` raises.
+    """
+    shape = fitted.chain.shapes[layer] if 0 <= layer <= fitted.depth else ()
+    if len(shape) != 3:
+        raise ValueError(
+            f"layer={layer!r} must be one of 0 … {fitted.depth} whose state has channels; "
+            f"shapes are {fitted.chain.shapes}"
+        )
+    states: dict[int, Tensor] = {}
+    fitted.chain.run(image.unsqueeze(0), lambda depth, z: states.update({depth: z.clone()}))
+    z = states[layer].view(shape)
+    found = []
+    for channels in torch.arange(shape[0], device=z.device).split(_AT_ONCE):
+        alone = z.new_zeros(len(channels), *shape)
+        alone[torch.arange(len(channels)), channels] = z[channels]
+        found.append(fitted.decode(alone, layer))
+    return torch.cat(found)
+
+
+def likeness(pictures: Tensor, image: Tensor) -> pd.DataFrame:
+    """Return the correlation of pictures (n, C, H, W) with features of an image, over its pixels.
+
+    All in grey, the mean over colours. Columns: picture, the image itself; brightness, the image
+    smoothed by a Gaussian of 1/24 of its shorter side; edges, the size of its gradient (Sobel).
+    0 for a picture without contrast.
+    """
+    grey = image.double().mean(0).cpu().numpy()
+    features = {
+        "picture": grey,
+        "brightness": ndimage.gaussian_filter(grey, min(grey.shape) / 24),
+        "edges": np.hypot(ndimage.sobel(grey, 0), ndimage.sobel(grey, 1)),
+    }
+    seen = pictures.double().mean(1).flatten(1).cpu().numpy()
+    seen = seen - seen.mean(1, keepdims=True)
+    table = {}
+    for name, feature in features.items():
+        wanted = feature.ravel() - feature.mean()
+        size = np.linalg.norm(seen, axis=1) * np.linalg.norm(wanted)
+        table[name] = np.divide(seen @ wanted, size, out=np.zeros(len(seen)), where=size > 1e-9)
+    return pd.DataFrame(table)
+
+
 def _folder(folder: str | os.PathLike[str] | None) -> Path | None:
     """Return the folder with the stages: as given, else in MFLIB_DATA."""
     if folder is not None:
@@ -96,6 +154,10 @@ def _folder(folder: str | os.PathLike[str] | None) -> Path | None:
 
 
 def _state(kind: str, stage: int, folder: str | os.PathLike[str] | None) -> Mapping[str, Tensor]:
+    return weights._read(_file(kind, stage, folder))
+
+
+def _file(kind: str, stage: int, folder: str | os.PathLike[str] | None) -> Path:
     _checks.require(stage in STAGES, "stage", stage, f"one of {', '.join(map(str, STAGES))}")
     found, name = _folder(folder), f"{kind}_conv{stage}_1.pth"
     if found is None or not (found / name).is_file():
@@ -103,7 +165,7 @@ def _state(kind: str, stage: int, folder: str | os.PathLike[str] | None) -> Mapp
             f"{name} is not on this machine: put the files of pietrocarbo/deep-transfer into the "
             f"folder {_FOLDER} of MFLIB_DATA"
         )
-    return weights._read(found / name)
+    return found / name
 
 
 def _sequence(

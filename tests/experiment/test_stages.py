@@ -126,3 +126,29 @@ def test_what_is_missing_or_of_another_layout_is_named(folder, tmp_path, monkeyp
     torch.save(state((0, 9), [(3, 3), (3, 4)], [1, 3]), folder / "vgg_normalised_conv1_1.pth")
     with pytest.raises(ValueError, match=r"convolution 9 .* comes 8 places after"):
         stages.vgg19_stages(1, folder)
+
+
+def test_channels_one_at_a_time_and_what_they_are_like(folder):
+    x = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    fitted = reconstruction.cascade(
+        stages.vgg19_stages(folder=folder), x, mode="closed-form", progress=False
+    )
+    found = stages.single_channels(fitted, x[0], 4)
+    assert found.shape == (5, 3, 8, 8)
+    for channel in range(5):
+        torch.testing.assert_close(
+            found[channel], reconstruction.reconstruct(fitted, x[0], 4, channels=channel)
+        )
+    with pytest.raises(ValueError, match="layer=8 must be one of 0"):
+        stages.single_channels(fitted, x[0], 8)
+
+
+def test_likeness_tells_brightness_from_edges():
+    step = torch.zeros(3, 48, 48)
+    step[:, :, 24:] = 1
+    edge = torch.zeros(3, 48, 48)
+    edge[:, :, 23:25] = 1
+    like = stages.likeness(torch.stack([step, -step, edge, torch.ones(3, 48, 48)]), step)
+    np.testing.assert_allclose(like["picture"], [1, -1, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(like["edges"], [0, 0, 1, 0], atol=1e-6)
+    assert 0.95 < like["brightness"][0] < 1
