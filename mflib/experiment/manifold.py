@@ -190,9 +190,10 @@ def sweep(
 
     W scales with the gain, so one standard matrix per (alpha, network, layer) serves all gains; and
     network k takes the same uniform numbers at every alpha, so the plane is smooth in both
-    directions. A shard is all gains of one (alpha, network). Cost per shard and layer: N² stable
-    draws, and for each gain 2 n N² operations and an n × n (or N × N) eigenvalue problem at each
-    of ``layers``. Without bias and at small gains only the last layers tell something.
+    directions. A shard is all gains of one (alpha, network); on the CPU as many are computed at
+    once as torch has threads, each holding the curves of all gains. Cost per shard and layer: N²
+    stable draws, and for each gain 2 n N² operations and an n × n (or N × N) eigenvalue problem at
+    each of ``layers``. Without bias and at small gains only the last layers tell something.
 
     Raises ValueError for values out of range.
     Source: the paper, §F, fig. 5 (width 1000, 50 networks).
@@ -219,17 +220,22 @@ def sweep(
         for a in alphas
     }
 
-    def compute(name: tuple[float, int]) -> pd.DataFrame:
+    share = 1 / ((settings.layers[-1] + 1) * len(gains))
+
+    def compute(name: tuple[float, int], advance: _shards.Advance) -> pd.DataFrame:
         stability, network = name
-        rows = [
-            {"alpha": stability, "gain": g, "network": network, "layer": layer, **_described(curve)}
-            for layer, h in settings.states(stability, gains, network, where)
-            if layer in settings.layers
-            for g, curve in zip(gains, h, strict=True)
-        ]
+        rows = []
+        for layer, h in settings.states(stability, gains, network, where):
+            for g, curve in zip(gains, h, strict=True):
+                advance(share)
+                if layer in settings.layers:
+                    at = {"alpha": stability, "gain": g, "network": network, "layer": layer}
+                    rows.append(at | _described(curve))
         return pd.DataFrame(rows)
 
-    tables = _shards.gather(keys, compute, store=store, progress=progress, title="circles")
+    tables = _shards.gather(
+        keys, compute, store=store, progress=progress, title="circles", device=where
+    )
     order = ["alpha", "gain", "network", "layer"]
     return pd.concat(tables).sort_values(order, ignore_index=True)
 

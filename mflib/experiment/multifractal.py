@@ -238,8 +238,6 @@ def eigenvectors(matrix: ArrayLike | Tensor) -> Eigensystem:
     m = np.asarray(matrix.detach().cpu() if isinstance(matrix, Tensor) else matrix)
     if m.ndim < 2 or m.shape[-1] != m.shape[-2] or m.shape[-1] < 2:
         raise ValueError(f"matrix of shape {m.shape} must be square (..., N, N) with N ≥ 2")
-    if not np.isfinite(m).all():
-        raise ValueError("matrix holds entries that are not finite")
     n = m.shape[-1]
     systems = [_eigensystem(one, SIDES) for one in m.reshape(-1, n, n)]
     values, right, left = (
@@ -252,9 +250,11 @@ def eigenvectors(matrix: ArrayLike | Tensor) -> Eigensystem:
 def _eigensystem(matrix: np.ndarray, sides: Sequence[str]) -> Eigensystem:
     """Return the eigenvectors of one matrix (N, N) on the sides asked for, none on the other."""
     m = matrix.astype(np.float64)
+    if not np.isfinite(m).all():
+        raise ValueError("matrix holds entries that are not finite")
     none = np.empty((0, len(m)), dtype=np.complex128)
     if "left" not in sides:
-        values, right = scipy.linalg.eig(m, check_finite=False)
+        values, right = np.linalg.eig(m)  # as scipy's, but other threads go on meanwhile
         return Eigensystem(values, _refined(m, values, right), none)
     values, left, right = scipy.linalg.eig(m, left=True, check_finite=False)
     # LAPACK's left vectors satisfy vᴴ M = λ vᴴ
@@ -465,7 +465,8 @@ def sample_dimensions(
     eigenvectors of all networks, its standard ``error`` over networks (NaN for one), ``spread``,
     the standard deviation over eigenvectors, and ``delocalised``, what complex random directions
     of that width show. Network k of a width has the same underlying uniform draws at every point,
-    so differences between points are sharper than their errors. Shards are one network each.
+    so differences between points are sharper than their errors. Shards are one network each,
+    computed on as many threads as torch has.
 
     Raises ValueError for values out of range, before anything is drawn.
     Source: the paper, §C and §E, figs. 3 and S2.
@@ -508,14 +509,15 @@ def sample_dimensions(
         for p, d, length in zip(a.flat, d_w.flat, log_q.flat, strict=True)
     }
 
-    def compute(point: tuple[float, float, int, int]) -> pd.DataFrame:
+    def compute(point: tuple[float, float, int, int], advance: _shards.Advance) -> pd.DataFrame:
         stability, weight, n, k = point
         generator = draws.generators([draws.derive_seed(seed, "layer", n, k)])[0]
         law = _Law(activation, stability, weight, n, layer, lengths[stability, weight])
         found = draw(law, generator)
-        tables = [
-            _dimensions(found[name][None], sides, orders).assign(matrix=name) for name in matrices
-        ]
+        tables = []
+        for name in matrices:
+            advance(1 / (1 + len(matrices)))
+            tables.append(_dimensions(found[name][None], sides, orders).assign(matrix=name))
         return pd.concat(tables, ignore_index=True).assign(
             alpha=stability, D_w=weight, width=n, network=k
         )

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
 import dataclasses
 import itertools
 import math
 import numbers
-import threading
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from mflib import sources
-from mflib.experiment import _checks, data, descent, draws, networks
+from mflib.experiment import _checks, _shards, data, descent, draws, networks
 from mflib.experiment._checks import number, require
 from mflib.experiment.layers import Layer
 from mflib.experiment.networks import Network
@@ -452,94 +447,34 @@ def _run(
             observation=observation if store is not None else None,
         )
     )
-    tables = []
-    # disable=None: no bar where the error stream is not a terminal, such as an executed notebook.
-    with (
-        tqdm(
-            total=sum(grid.depths) * len(grid.seeds),
-            desc=f"{grid.activation} on {grid.dataset}",
+    share = 1 / (1 + at[-1])  # of a step, and of what comes before and after all steps
+
+    def compute(place: int, advance: _shards.Advance) -> pd.DataFrame:
+        def before_step() -> bool:
+            advance(share)  # raises where the run is to stop
+            return False
+
+        return _train_shard(wanted[place], dataset, at, observation, before_step, memory_limit)
+
+    def layers(place: int) -> float:
+        return wanted[place].depth * len(wanted[place].grid.sigma_w2) / len(grid.sigma_w2)
+
+    with descent.matmul_precision(_matrix_precision(grid, where)):
+        tables = _shards.gather(
+            {place: shard.key for place, shard in enumerate(wanted)},
+            compute,
+            store=store,
+            progress=progress,
+            title=f"{grid.activation} on {grid.dataset}",
+            device=where,
             unit="layer",
-            disable=None if progress else True,
-        ) as bar,
-        descent.matmul_precision(_matrix_precision(grid, where)),
-    ):
-
-        def layers(shard: Shard) -> float:
-            return shard.depth * len(shard.grid.sigma_w2) / len(grid.sigma_w2)
-
-        missing = []
-        for shard in wanted:
-            table = store.get(shard.key) if store is not None else None
-            if table is None:
-                missing.append(shard)
-            else:
-                tables.append(table)
-                bar.update(layers(shard))
-
-        moving = threading.Lock()  # shards side by side share the bar
-
-        def move(shard: Shard) -> None:
-            with moving:
-                bar.update(layers(shard) / (1 + at[-1]))
-
-        def compute(shard: Shard, stop: Callable[[], bool]) -> pd.DataFrame:
-            def before_step() -> bool:
-                move(shard)
-                return stop()
-
-            return _train_shard(shard, dataset, at, observation, before_step, memory_limit)
-
-        try:
-            with contextlib.closing(_computed(compute, missing, where)) as computed:
-                for shard, table, seconds in computed:
-                    if store is not None:
-                        table = store.write(shard.key, table, seconds=seconds)
-                    tables.append(table)
-                    move(shard)
-        except KeyboardInterrupt:
-            kept = "all kept" if store is not None else "none kept, for want of a store"
-            raise KeyboardInterrupt(
-                f"stopped after {len(tables)} of {len(wanted)} shards, {kept}"
-            ) from None
+            size=layers,
+        )
     order = ["depth", "alpha", "sigma_w2", "learning_rate", "seed", "step"]
     table = pd.concat(tables, ignore_index=True)
     by = [name for name in order if name in table]
     # stable: the rows of one network and step stay in the order in which they were observed
     return table.sort_values(by, ignore_index=True, kind="stable")
-
-
-def _computed(
-    compute: Callable[[Any, Callable[[], bool]], pd.DataFrame],
-    shards: Sequence[Any],
-    device: torch.device,
-) -> Generator[tuple[Any, pd.DataFrame, float], None, None]:
-    """Yield (shard, table, seconds) as shards are done; close it to stop the rest.
-
-    On the CPU as many shards run side by side as torch has threads, each on one thread. That
-    needs no barrier inside an operation, so it holds its speed on a busy machine, and makes a
-    shard's numbers independent of the number of cores.
-    """
-    stopping = threading.Event()
-
-    def timed(shard: Any) -> tuple[Any, pd.DataFrame, float]:
-        started = time.perf_counter()
-        table = compute(shard, stopping.is_set)
-        return shard, table, round(time.perf_counter() - started, 3)
-
-    if device.type == "cuda":
-        yield from map(timed, shards)
-        return
-    threads = torch.get_num_threads()
-    pool = concurrent.futures.ThreadPoolExecutor(
-        threads, thread_name_prefix="shard", initializer=torch.set_num_threads, initargs=(1,)
-    )
-    try:
-        for done in concurrent.futures.as_completed([pool.submit(timed, s) for s in shards]):
-            yield done.result()
-    finally:
-        stopping.set()
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # the workers' setting is what a new thread would inherit
 
 
 def _check_batches(grid: Grid, dataset: data.Dataset) -> None:

@@ -15,17 +15,14 @@ incoming weights are multiplied by what its outgoing ones are divided by, while 
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
 import dataclasses
 import hashlib
 import math
 import os
 import pickle
 import socket
-import threading
 import zipfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +31,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from tqdm import tqdm
 
 from mflib import paths, sources
-from mflib.experiment import _checks, _tails, data
+from mflib.experiment import _checks, _shards, _tails, data
 from mflib.experiment.store import Store
 
 SUFFIXES = (".pth", ".pt", ".th", ".npz", ".safetensors")
@@ -256,41 +252,19 @@ def _fit(
             return found
         return found | _gains(_described(matrix, settings, store), matrix)
 
-    threads = max(1, torch.get_num_threads())
-    table: list[dict[str, Any] | None] = [None] * len(todo)
+    sizes = [matrix.entries.size for _, matrix in todo]
     title = todo[0][0] if len({name for name, _ in todo}) == 1 else "weights"
-    # disable=None: no bar where the error stream is not a terminal, such as an executed notebook.
-    with (
-        tqdm(total=sum(m.entries.size for _, m in todo), desc=title, unit="entry",
-             unit_scale=True, disable=None if progress else True) as bar,
-        contextlib.closing(_side_by_side(row, todo, threads)) as results,
-    ):  # fmt: skip
-        for place, result in results:
-            table[place] = result
-            bar.update(todo[place][1].entries.size)
-    return pd.DataFrame(table)
+    with _shards.Bar(sum(sizes), title=title, unit="entry", progress=progress) as bar:
 
+        def compute(place: int, _: Callable[[], bool]) -> dict[str, Any]:
+            found = row(*todo[place])
+            bar.update(sizes[place])
+            return found
 
-def _side_by_side(
-    row: Callable[[str, Matrix], dict[str, Any]], todo: list[tuple[str, Matrix]], threads: int
-) -> Generator[tuple[int, dict[str, Any]], None, None]:
-    """Yield (place, row) as rows are done; close it to cancel the rest."""
-    stopping = threading.Event()
-
-    def one(place: int) -> tuple[int, dict[str, Any]]:
-        if stopping.is_set():
-            raise concurrent.futures.CancelledError
-        return place, row(*todo[place])
-
-    pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="matrix")
-    try:
         # the largest first, so that no core is left alone with it at the end
-        order = sorted(range(len(todo)), key=lambda place: -todo[place][1].entries.size)
-        for done in concurrent.futures.as_completed([pool.submit(one, p) for p in order]):
-            yield done.result()
-    finally:
-        stopping.set()
-        pool.shutdown(cancel_futures=True)
+        order = sorted(range(len(todo)), key=lambda place: -sizes[place])
+        table = pd.DataFrame(_shards.side_by_side(compute, order), index=order)
+    return table.sort_index(ignore_index=True)
 
 
 def _described(matrix: Matrix, settings: _Settings, store: Store | None) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Circles through random networks: exact pictures of linear maps, mean-field lengths, shards."""
 
 import math
+import os
+import signal
+import time
 
 import numpy as np
 import pandas as pd
@@ -254,6 +257,35 @@ def test_an_interrupt_keeps_what_is_done(tmp_path, monkeypatch):
             plane(store=store)
     assert len(list(tmp_path.rglob("*.json"))) == 2
     pd.testing.assert_frame_equal(plane(store=store), plane())
+
+
+def test_ctrl_c_stops_within_a_shard(tmp_path, monkeypatch):
+    """Shards have 10 curves each; the interrupt comes at the second of the second shard."""
+    store, described, calls = Store(tmp_path), manifold._described, []
+
+    def slow(curve):
+        calls.append(1)
+        if len(calls) == 12:
+            os.kill(os.getpid(), signal.SIGINT)
+        if len(calls) >= 12:
+            time.sleep(0.5)
+        return described(curve)
+
+    monkeypatch.setattr(manifold, "_described", slow)
+    with pytest.raises(KeyboardInterrupt, match="after 1 of 4 shards, all kept"):
+        plane(store=store)
+    assert 12 <= len(calls) < 20
+
+
+def test_numbers_do_not_depend_on_the_number_of_cores():
+    one, before = plane(width=150, n_angles=120), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        two = plane(width=150, n_angles=120)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
 
 
 # --- faults ---------------------------------------------------------------------------------------

@@ -510,6 +510,7 @@ GOOD = {"alpha": 1.5, "D_w": 1.0, "widths": 8, "n_networks": 1, "seed": 0}
         ),
         (lambda: layer_jacobian(nn.Linear(2, 2), torch.ones(2), 1), "type Linear"),
         (lambda: observe_dimensions(network(), torch.ones(9), layer=4), "square layer"),
+        (lambda: observe_dimensions(network(), torch.full((9,), math.nan), layer=2), "not finite"),
         (lambda: observe_dimensions(network(), torch.ones(9), layer=2, sides="left"), "list"),
         (lambda: sample_dimensions(**{**GOOD, "alpha": 2.1}), "alpha=2.1 must be in (0.5, 2]"),
         (lambda: sample_dimensions(**{**GOOD, "alpha": 0.5}), "alpha=0.5 must be in (0.5, 2]"),

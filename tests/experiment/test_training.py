@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mflib import sources
-from mflib.experiment import data, descent, draws, training
+from mflib.experiment import _shards, data, descent, draws, training
 from mflib.experiment.networks import FullyConnected
 from mflib.experiment.store import Store
 from mflib.experiment.training import Grid
@@ -213,7 +213,7 @@ def test_the_bar_moves_with_every_step_and_ends_full(tmp_path, monkeypatch):
         def update(self, n):
             self.moves.append(n)
 
-    monkeypatch.setattr(training, "tqdm", Bar)
+    monkeypatch.setattr(_shards, "Bar", Bar)
     store = Store(tmp_path)
     run(store=store)
     run(dataclasses.replace(SMALL, depths=(3, 6, 9)), store=store)
