@@ -565,8 +565,10 @@ def predict(
     remains of information in chaotic networks that the relative entropy does not see (0.3).
     "correlation" (0.1) is not the paper's: use it where ℓ* is to peak at criticality, since it is
     the one whose value at complete loss is known, so that slow loss is not taken for saturation.
-    The interval is Student's over the seeds' means, over batches where there is one seed, and
-    stays within 0 … L. Raises ValueError for too few images and for what ``cascade`` refuses.
+    The interval is Student's over the seeds' means, widened by half a layer at both ends, since
+    equal cutoffs in whole layers are not yet certain ones; it stays within 0 … L. With one seed it
+    is taken over batches, and then says nothing of other weights. Raises ValueError for too few
+    images and for what ``cascade`` refuses.
     """
     _checks.require(measure in MEASURES, "measure", measure, f"one of {', '.join(MEASURES)}")
     _convention(convention)
@@ -593,11 +595,9 @@ def predict(
     units = table["seed"] if len(seeds) > 1 else table["batch"]
     means = table["cutoff"].groupby(units).mean().to_numpy(dtype=float)
     by_unit = np.array([every[units == unit].mean(0) for unit in units.unique()])
-    low, high = _student(means, level)
-    depth = every.shape[1]
     return Prediction(
         cutoff=float(means.mean()),
-        interval=(max(0.0, float(low)), min(float(depth), float(high))),
+        interval=_whole_layers(means, level, every.shape[1]),
         curve=by_unit.mean(0),
         band=np.array(_student(by_unit, level)),
         table=table,
@@ -689,17 +689,23 @@ def critical_sigma_w2(
             n_in=fit[0].numel(), n_out=1, seeds=seeds,
         )  # fmt: skip
         fitted = cascade(network, fit, mode=mode, noise=noise, progress=False, **settings)
+        out = fitted.reconstruct(torch.cat(parts), layers.tolist()).cpu()
+        pictures = out.reshape(len(seeds), len(layers), -1, fit[0].numel()).split(len(parts[0]), 2)
         found = scores[log_w2] = np.empty((len(seeds), len(parts)))
-        for number, part in enumerate(parts):
-            out = fitted.reconstruct(part, layers.tolist()).cpu()
-            known = correlation(part.flatten(1).cpu(), out.view(len(seeds), *out.shape[-3:]))
+        for number, (part, picture) in enumerate(zip(parts, pictures, strict=True)):
+            known = correlation(part.flatten(1).cpu(), picture).numpy()
             spread = _deviation(fitted.chain, part)[:, layers]
             for k, seed in enumerate(seeds):
-                found[k, number], end = _balance(layers, known[k].numpy(), spread[k])
+                found[k, number], end = _balance(layers, known[k], spread[k])
                 rows.append(
-                    {"sigma_w2": w2, "seed": seed, "batch": number, "cutoff": end,
-                     "score": found[k, number]}
-                )  # fmt: skip
+                    {
+                        "sigma_w2": w2,
+                        "seed": seed,
+                        "batch": number,
+                        "cutoff": end,
+                        "score": found[k, number],
+                    }
+                )
         bar.update()
         return float(found.mean())
 
@@ -727,7 +733,8 @@ def _balance(layers: np.ndarray, known: np.ndarray, spread: np.ndarray) -> tuple
     first = min(last - 2, int(np.searchsorted(layers, layers[last] / 4)))
     window = slice(first, last + 1)
     held = np.log(np.maximum(known[window], 1e-3) / spread[window])
-    return float(np.polyfit(layers[window], held, 1)[0]), int(layers[last])
+    share = np.gradient(layers[window].astype(float))  # each layer stands for its neighbours, too
+    return float(np.polyfit(layers[window], held, 1, w=np.sqrt(share))[0]), int(layers[last])
 
 
 def _deviation(chain: _blocks.Chain, images: Tensor) -> np.ndarray:
@@ -793,6 +800,12 @@ def _held_out(images: Tensor, n_batches: int, batch: int) -> tuple[Tensor, tuple
         )
     held = n_batches * kept
     return x[:-held], x[-held:].split(kept)
+
+
+def _whole_layers(cutoffs: np.ndarray, level: float, depth: int) -> tuple[float, float]:
+    """Return Student's interval of the mean of numbers that were rounded to layers 0 … depth."""
+    low, high = _student(cutoffs, level)
+    return max(0.0, float(low) - 0.5), min(float(depth), float(high) + 0.5)
 
 
 def _curve(images: Tensor, out: Tensor, measure: str, convention: str) -> np.ndarray:
