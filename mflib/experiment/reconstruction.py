@@ -674,7 +674,7 @@ def critical_sigma_w2(
         0 < _checks.number("tolerance", tolerance, float) < 1, "tolerance", tolerance, "in (0, 1)"
     )
     _checks.require(0 < _checks.number("level", level, float) < 1, "level", level, "in (0, 1)")
-    _checks.count("depth", depth, 8)
+    _checks.count("depth", depth, 4)
     if not len(seeds):
         raise ValueError("seeds=() must name at least one seed")
     fit, parts = _held_out(images, n_batches, batch)
