@@ -52,6 +52,7 @@ def row(given: list[str], threads: int) -> dict[str, Any]:
         env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
+    print(done.stdout, end="", flush=True)
     if done.returncode:
         raise ValueError(f"{BENCHMARK} {' '.join(given)} failed, as it says above")
     lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,6 +1,7 @@
 """Cascades against decoders trained one by one with autograd, entropies against arithmetic."""
 
 import hashlib
+import hashlib
 import itertools
 import json
 import math
@@ -657,6 +658,27 @@ def test_towers_with_pooling_and_activations_in_place(mode):
     assert found[0] > found[4] > 0.1
 
 
+@pytest.mark.parametrize("wraps", [False, True])
+def test_regression_of_strided_maps_is_the_minimum_with_one_bias_per_channel(wraps):
+    geometry = _decoders.Geometry((3, 4, 5), (2, 8, 10), wraps)
+    generator = torch.Generator().manual_seed(0)
+    # All positive, as behind a rectifier: classes then want biases of their own.
+    z = torch.rand(2, 60, 300, generator=generator, dtype=torch.float64) + 1
+    below = torch.randn(2, 160, 300, generator=generator, dtype=torch.float64)
+    below += z.repeat_interleave(3, 1)[:, :160] ** 2
+    noise = 0.3
+    found = [part.requires_grad_() for part in _decoders.regress(geometry, z, below, noise)]
+    weight, bias = found
+    miss = (_decoders.decode(geometry, weight, bias, z) - below).square().sum((1, 2)) / 300
+    blurred = sum(
+        len(members.writes) * weight[:, :, list(members.taps)].square().sum((1, 2, 3))
+        for members in geometry.classes(z.device)
+    )
+    (miss + noise**2 * blurred).sum().backward()
+    for part in found:
+        assert part.grad.abs().max() < 1e-9 * float(miss.sum())
+
+
 def test_decoders_of_small_images_reconstruct_large_ones():
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -706,7 +728,7 @@ def test_what_is_tied_to_one_size_says_so():
 def test_benchmark_prints_json_lines(monkeypatch, capsys):
     script = paths.root() / "benchmarks" / "reconstruction.py"
     arguments = (
-        "--data digits --side 8 --width 16 --depth 6 --images 640 --fit 100 --steps 2 --repeats 1"
+        "--data digits --side 8 --width 16 --depth 8 --images 640 --fit 100 --steps 2 --repeats 1"
     )
     for more in ("--shrinking", "--agree --critical"):
         monkeypatch.setattr(sys, "argv", [str(script), *arguments.split(), *more.split()])
@@ -750,3 +772,21 @@ def test_the_costs_in_the_repository_are_as_recorded():
     for kind in ("faithful", "reduced", "closed_form"):
         ratio = table[f"{kind}_seconds"] / table.epoch_seconds
         np.testing.assert_allclose(table[f"{kind}_epochs"], ratio, rtol=1e-2, atol=1e-3)
+
+
+def test_recorded_table_has_its_rows_and_where_they_came_from(tmp_path):
+    tool = runpy.run_path(str(paths.root() / "tools" / "record_critical.py"))
+    search = tool["Search"]("tanh", 0.05, 30, 20, networks=3, fitted_on=300, data="digits")
+    row = tool["row"](search)
+    assert row["interval_low"] < row["estimate"] < row["interval_high"]
+    assert row["theory"] == pytest.approx(1.761, abs=1e-3)
+    tool["write"]([row], tmp_path / "table.csv", "python tools/record_critical.py --rows 1")
+    record = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
+    content = (tmp_path / "table.csv").read_bytes()
+    assert record["sha256"] == hashlib.sha256(content).hexdigest()
+    assert record["command"] == "python tools/record_critical.py --rows 1"
+    with (paths.results() / "reconstruction-entropy-critical.csv").open("rb") as file:
+        kept = file.read()
+    beside = json.loads((paths.results() / "reconstruction-entropy-critical.json").read_text())
+    assert beside["sha256"] == hashlib.sha256(kept).hexdigest()
+    assert len(kept.splitlines()) - 1 == beside["rows"]
