@@ -341,12 +341,16 @@ def regress(geometry: Geometry, z: Tensor, below: Tensor, noise: float) -> tuple
 
     V = C_{z⁻z} (C_{zz} + noise² 1)^{-1} and a = ⟨z⁻⟩ − V ⟨z⟩, with z⁻ = z^{l−1} and the covariances
     over images (and over positions, within each class of them): the minimum of ⟨|z⁻ − V(z + ν) −
-    a|²⟩ over V and a for independent ν of variance noise². Where there are several classes, a is
-    the mean of theirs: a transposed convolution has one per channel. z (g, features, n).
+    a|²⟩ over V and a for independent ν of variance noise². Where there are several classes they
+    share one a, as a transposed convolution has one per channel: the minimum is then at the mean
+    of their own a_k, weighted by share_k/(1 + s_k) with s_k = ⟨z⟩ᵀ(C_{zz} + noise² 1)^{-1}⟨z⟩, and
+    V_k takes up the rest, (a_k − a) ⟨z⟩ᵀ(C_{zz} + noise² 1)^{-1}/(1 + s_k). A plain mean of a_k
+    would draw stripes wherever activations are all of one sign. z (g, features, n).
     """
     source, target = geometry.channels
     weight = z.new_zeros(len(z), source, geometry.taps, target)
-    bias = z.new_zeros(len(z), target, 1)
+    bias, shares = z.new_zeros(len(z), target, 1), z.new_zeros(len(z), 1, 1)
+    found = []
     # Taken off first: a signal far below the mean would drown in the rounding of mean squares.
     middle = z.reshape(len(z), source, -1).mean(2)
     aim = below.reshape(len(z), target, -1).mean(2, keepdim=True)
@@ -371,8 +375,18 @@ def regress(geometry: Geometry, z: Tensor, below: Tensor, noise: float) -> tuple
         gram.div_(count).baddbmm_(seen, seen.mT, alpha=-1)
         cross.div_(count).baddbmm_(seen, hoped.mT, alpha=-1)
         gram.diagonal(dim1=1, dim2=2).add_(noise**2)
-        solved = torch.cholesky_solve(cross, torch.linalg.cholesky(gram))
-        weight[:, :, list(members.taps)] = solved.unflatten(1, (source, taps))
-        share = len(members.writes) / geometry.positions[1]
-        bias += share * (aim + hoped - torch.bmm(solved.mT, level + seen))
+        level = level + seen
+        factor = torch.linalg.cholesky(gram)
+        solved = torch.cholesky_solve(cross, factor)
+        lean = torch.cholesky_solve(level, factor)
+        tilt = 1 + (lean * level).sum(1, keepdim=True)
+        own = aim + hoped - torch.bmm(solved.mT, level)
+        found.append((members, solved, lean / tilt, own))
+        share = len(members.writes) / tilt
+        bias += share * own
+        shares += share
+    bias /= shares
+    for members, solved, lean, own in found:
+        both = solved.baddbmm_(lean, (own - bias).mT)
+        weight[:, :, list(members.taps)] = both.unflatten(1, (source, len(members.taps)))
     return weight, bias
