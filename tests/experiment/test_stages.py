@@ -1,12 +1,19 @@
 """Networks rebuilt from state dicts alone, against the same layers written out by hand."""
 
+import hashlib
+import json
+import runpy
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from mflib.experiment import reconstruction, stages, weights
+from mflib import paths
+from mflib.experiment import data, reconstruction, stages, weights
 from mflib.experiment.data import DataUnavailable
 
 ENCODER = {1: (0, 2), 2: (0, 2, 5, 9), 3: (0, 2, 5, 9, 12, 16)}
@@ -152,3 +159,25 @@ def test_likeness_tells_brightness_from_edges():
     np.testing.assert_allclose(like["picture"], [1, -1, 0, 0], atol=1e-6)
     np.testing.assert_allclose(like["edges"], [0, 0, 1, 0], atol=1e-6)
     assert 0.95 < like["brightness"][0] < 1
+
+
+def test_the_recording_tool_writes_table_pictures_and_provenance(folder, tmp_path, monkeypatch):
+    x = torch.rand(30, 3 * 32 * 32, generator=torch.Generator().manual_seed(2))
+    labels = torch.zeros(30, dtype=torch.int64)
+    images = data.Dataset("noise", x, labels, x, labels, (3, 32, 32), 1, (0.0, 1.0), "")
+    monkeypatch.setattr(data, "load", lambda *_, **__: images)
+    target = tmp_path / "table.csv"
+    arguments = ["record_vgg", str(folder), "--images", "30", "-o", str(target)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    runpy.run_path(str(paths.root() / "tools" / "record_vgg.py"), run_name="__main__")
+    table = pd.read_csv(target)
+    assert set(table.kind) == {"all channels", "all channels, part", "one channel", "inverter"}
+    assert (table.kind == "one channel").sum() == 2 * (4 + 5 + 6)
+    record = json.loads(target.with_suffix(".json").read_text())
+    for suffix, key in ((".csv", "sha256"), (".npz", "pictures_sha256")):
+        content = target.with_suffix(suffix).read_bytes()
+        assert record[key] == hashlib.sha256(content).hexdigest()
+    assert len(record["network"]["files"]) == 6
+    with np.load(target.with_suffix(".npz")) as pictures:
+        assert pictures["image"].shape == pictures["block7"].shape == (120, 168, 3)
+        assert len(pictures.files) == 8 + 2 * 3
