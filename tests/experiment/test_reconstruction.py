@@ -1,7 +1,6 @@
 """Cascades against decoders trained one by one with autograd, entropies against arithmetic."""
 
 import hashlib
-import hashlib
 import itertools
 import json
 import math
