@@ -105,13 +105,18 @@ def channels(
 
 
 def chosen(table: pd.DataFrame) -> dict[tuple[int, str], int]:
-    """Return the channel of each block that is most like a feature of the shown photograph."""
+    """Return the channels of each block most like one feature of the shown photograph.
+
+    That is, by how much its |correlation| exceeds the |correlation| with the other feature.
+    """
     alone = table[(table.kind == "one channel") & (table.photograph == SHOWN)]
-    return {
-        (block, feature): int(part.channel[part[feature].abs().idxmax()])
-        for block, part in alone.groupby("block")
-        for feature in FEATURES
-    }
+    first, second = FEATURES
+    found = {}
+    for block, part in alone.groupby("block"):
+        lead = part[first].abs() - part[second].abs()
+        found[block, first] = int(part.channel[lead.idxmax()])
+        found[block, second] = int(part.channel[lead.idxmin()])
+    return found
 
 
 def stretched(picture: Tensor) -> np.ndarray:
@@ -144,7 +149,8 @@ def record(folder: Path | None, count: int, output: Path) -> None:
             shown, single = image, alone
     table = pd.DataFrame(rows)
     pictures["image"] = coloured(shown)
-    for block, picture in enumerate(fitted.resized(shown.shape).reconstruct(shown[None])[:, 0], 1):
+    known = fitted.resized(shown.shape).reconstruct(shown[None], list(BLOCKS.values()))[:, 0]
+    for block, picture in zip(BLOCKS.values(), known, strict=True):
         pictures[f"block{block}"] = coloured(picture)
     for (block, feature), channel in chosen(table).items():
         pictures[f"block{block}_{feature}_channel{channel}"] = stretched(single[block][channel])

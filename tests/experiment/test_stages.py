@@ -180,4 +180,4 @@ def test_the_recording_tool_writes_table_pictures_and_provenance(folder, tmp_pat
     assert len(record["network"]["files"]) == 6
     with np.load(target.with_suffix(".npz")) as pictures:
         assert pictures["image"].shape == pictures["block7"].shape == (120, 168, 3)
-        assert len(pictures.files) == 8 + 2 * 3
+        assert len(pictures.files) == 4 + 2 * 3
