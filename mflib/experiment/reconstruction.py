@@ -663,7 +663,8 @@ def critical_sigma_w2(
     ``noise`` and further ``settings`` as ``cascade`` takes them. The value is the mean of the zeros
     of all seeds, the interval Student's over the seeds at ``level``; with one seed over batches of
     images, and then it says nothing of other weights. Neither covers what finite depth and width
-    shift: see ``results/reconstruction-entropy-critical.csv`` for how much.
+    shift: on MNIST 1 to 9 % down at depth 60 and width 300, most for small σ_b², and 1 % or less at
+    depth 100 and widths 400 and 784 (``results/reconstruction-entropy-critical.csv``).
 
     Raises ValueError where s does not change its sign between ``low`` and ``high``, for too few
     images, and for what ``cascade`` refuses.
