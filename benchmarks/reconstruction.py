@@ -52,13 +52,8 @@ def inputs(name: str, side: int | None, n: int) -> data.Dataset:
     """Return images in [0, 1]; those of CIFAR-10 as grey values."""
     if name == "noise":
         return data.load(name, input_range=(0.0, 1.0), n_train=n, n_features=(side or 28) ** 2)
-    known = data.load(name, input_range=(0.0, 1.0), side=side)
-    channels, height, width = known.image_shape
-    grey = [x.view(len(x), channels, -1).mean(1) for x in (known.x_train[:n], known.x_test[:1000])]
-    return dataclasses.replace(
-        known, x_train=grey[0], y_train=known.y_train[:n], x_test=grey[1],
-        image_shape=(1, height, width),
-    )  # fmt: skip
+    known = data.load(name, input_range=(0.0, 1.0), side=side, grey=True)
+    return dataclasses.replace(known, x_train=known.x_train[:n], y_train=known.y_train[:n])
 
 
 def widths(pixels: int, options: argparse.Namespace) -> list[int]:

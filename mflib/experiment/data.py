@@ -20,7 +20,7 @@ from mflib import paths
 from mflib.experiment import _checks
 from mflib.experiment.nonlinearities import nonlinearity
 
-OPTIONS = ("side", "resize", "seed", "n_train", "n_test", "n_features", "n_classes")
+OPTIONS = ("side", "resize", "grey", "seed", "n_train", "n_test", "n_features", "n_classes")
 _TEST_SHARE = 0.2
 _DOWNLOAD_TIMEOUT = 30.0
 
@@ -99,6 +99,7 @@ def load(
     *,
     side: int | None = None,
     resize: str = "bilinear",
+    grey: bool = False,
     input_range: tuple[float, float] = (-0.5, 0.5),
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -121,7 +122,7 @@ def load(
     Images map [0, full scale] onto ``input_range`` linearly. Features are standardised by the
     training part, clipped at two standard deviations and mapped linearly. ``side`` resizes
     images to side × side: ``resize="bilinear"`` interpolates, ``"pad"`` surrounds them with
-    background. ``n_train`` and ``n_test`` keep the first so many samples of any set (those of
+    background; ``grey=True`` averages over their channels. ``n_train`` and ``n_test`` keep the first so many samples of any set (those of
     ``digits``, ``breast-cancer`` and ``wine`` are already shuffled by ``seed``).
 
     Raises ValueError for a bad argument, DataUnavailable where the data cannot be had, and
@@ -140,6 +141,8 @@ def load(
     _checks.require(0 <= _checks.number("seed", seed, int) < 2**32, "seed", seed, "in [0, 2^32)")
     if resize not in ("bilinear", "pad"):
         raise ValueError(f'resize={resize!r} must be "bilinear" or "pad"')
+    if not isinstance(grey, bool):
+        raise ValueError(f"grey={grey!r} must be True or False")
     if name == "noise":
         if side is not None:
             raise ValueError("noise has no side: give n_features, its number of inputs")
@@ -161,9 +164,12 @@ def load(
         x_train, x_test = _standardise(x_train, x_test)
     train, test = (torch.as_tensor(x, dtype=dtype).div(raw.full) for x in (x_train, x_test))
     if raw.scaling == "images":
+        if grey:
+            train, test = (x.mean(1, keepdim=True) for x in (train, test))
         train, test = (_resize(x, side, resize, name) for x in (train, test))
-    elif side is not None:
-        raise ValueError(f"{name} holds no images, so side={side} means nothing for it")
+    elif side is not None or grey:
+        given = f"side={side}" if side is not None else "grey=True"
+        raise ValueError(f"{name} holds no images, so {given} means nothing for it")
 
     def scaled(unit: Tensor) -> Tensor:
         return unit.flatten(1).mul(hi - lo).add_(lo).to(device=device)

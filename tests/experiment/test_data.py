@@ -125,6 +125,9 @@ def test_noise_has_balanced_random_labels_and_the_asked_sizes():
         ({"name": "digits", "side": 4, "resize": "pad"}, "at least 8"),
         ({"name": "digits", "resize": "cubic"}, "bilinear"),
         ({"name": "wine", "side": 8}, "no images"),
+        ({"name": "wine", "grey": True}, "no images, so grey=True"),
+        ({"name": "noise", "grey": True}, "no images, so grey=True"),
+        ({"name": "digits", "grey": 1}, "grey=1 must be True or False"),
         ({"name": "digits", "n_features": 3}, "belong to noise"),
         ({"name": "digits", "n_train": 5000}, "only 1437"),
         ({"name": "digits", "input_range": (0.5, 0.5)}, "input_range"),
@@ -214,6 +217,17 @@ def test_padding_mnist_centres_the_digit():
     plain, padded = data.load("mnist"), data.load("mnist", side=32, resize="pad")
     picture = padded.x_test.view(-1, 32, 32)
     assert torch.equal(picture[:, 2:30, 2:30].flatten(1), plain.x_test)
+
+
+def test_grey_is_the_mean_over_colours(monkeypatch):
+    colours = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 5), np.uint8)
+    raw = data._Raw(colours[:4], np.arange(4), colours[4:], np.arange(2), 255.0, "images")
+    monkeypatch.setitem(data._READERS, "colours", lambda name, seed: raw)
+    grey = data.load("colours", grey=True, input_range=(0.0, 1.0))
+    assert grey.image_shape == (1, 4, 5)
+    want = colours[:4].astype(np.float64).mean(1).reshape(4, 20) / 255
+    assert np.abs(grey.x_train.numpy() - want).max() < 1e-6
+    assert grey.checksum == data.load("colours").checksum  # of the data as they come
 
 
 @pytest.mark.parametrize("declared", [False, True])
