@@ -122,8 +122,9 @@ def load(
     Images map [0, full scale] onto ``input_range`` linearly. Features are standardised by the
     training part, clipped at two standard deviations and mapped linearly. ``side`` resizes
     images to side × side: ``resize="bilinear"`` interpolates, ``"pad"`` surrounds them with
-    background; ``grey=True`` averages over their channels. ``n_train`` and ``n_test`` keep the first so many samples of any set (those of
-    ``digits``, ``breast-cancer`` and ``wine`` are already shuffled by ``seed``).
+    background. ``grey=True`` averages images over their channels. ``n_train`` and ``n_test`` keep
+    the first so many samples of any set (those of ``digits``, ``breast-cancer`` and ``wine`` are
+    already shuffled by ``seed``).
 
     Raises ValueError for a bad argument, DataUnavailable where the data cannot be had, and
     DataDamaged for a file with a wrong checksum.
