@@ -203,7 +203,7 @@ def _of_module(
         try:
             with _evaluating(model), torch.no_grad():
                 visit(0, x.flatten(1).mT.unsqueeze(0))
-                out = model(x)
+                out = model(x.clone())  # a first layer may act in place
         finally:
             for handle in handles:
                 handle.remove()
@@ -224,7 +224,7 @@ def _of_module(
     ]
     try:
         with _evaluating(model), torch.no_grad():
-            out = model(images[:2])
+            out = model(images[:2].clone())
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(

@@ -428,20 +428,46 @@ def test_interval_of_a_prediction_covers_as_often_as_it_says(measure, sigma_w2):
     assert sum(low <= cutoffs.mean() <= high for low, high in ends) >= 25
 
 
-def test_bisection_and_chord_find_the_zero_of_a_smooth_slope():
-    seen = {}
+def test_bisection_and_chords_find_the_zeros_of_smooth_slopes():
+    # The second unit's zero lies outside the final bracket, which is that of the mean.
+    scores = {}
 
     def slope(x):
-        seen[x] = 0.3 - x + 0.02 * (x - 0.3) ** 2
-        return seen[x]
+        scores[x] = np.array([-0.2 - x, 0.8 - x]) + 0.02 * (x - 0.3) ** 2
+        return scores[x]
 
     left, right = reconstruction._bisect(slope, -1.0, 2.0, 5)
-    assert len(seen) == 7
+    assert len(scores) == 7
     assert right - left == 3 / 2**5
-    assert left < 0.3 < right
-    above, below = (np.array([seen[at], seen[at] + 0.01]) for at in (left, right))
-    zeros = left + (right - left) * reconstruction._chord(above, below)
-    assert zeros == pytest.approx([0.3, 0.31], abs=1e-4)
+    assert left < 0.3 < right < 0.8
+    zeros = reconstruction._zeros(scores, (left + right) / 2)
+    assert zeros == pytest.approx([-0.195, 0.805], abs=0.02)
+    # Of several changes of sign, the one next to the bracket.
+    bumpy = {0.0: [1.0], 1.0: [-1.0], 2.0: [1.0], 3.0: [0.0]}
+    bumpy = {x: np.array(values) for x, values in bumpy.items()}
+    assert reconstruction._zeros(bumpy, 0.9) == [0.5]
+    assert reconstruction._zeros(bumpy, 2.6) == [3.0]
+
+
+def test_critical_interval_is_the_scatter_of_networks_at_any_tolerance():
+    common = {"width": 30, "depth": 20, "low": 0.4, "high": 9.0, "progress": False}
+    x, seeds = images(500, (64,)), (0, 1, 2, 3, 4)
+    together = [
+        reconstruction.critical_sigma_w2(
+            "tanh", 0.05, images=x, tolerance=tolerance, seeds=seeds, **common
+        )
+        for tolerance in (0.3, 0.03, 0.01)
+    ]
+    alone = [
+        reconstruction.critical_sigma_w2(
+            "tanh", 0.05, images=x, tolerance=0.03, seeds=(seed,), **common
+        ).value
+        for seed in seeds
+    ]
+    low, high = np.exp(reconstruction._student(np.log(alone), 0.95))
+    for found in together:  # chords are not the curves: a tenth of the interval
+        assert found.interval == pytest.approx((low, high), abs=0.1 * (high - low))
+        assert found.value == pytest.approx(np.exp(np.log(alone).mean()), abs=0.1 * (high - low))
 
 
 def test_balance_is_the_rate_of_what_is_known_against_what_differs():
@@ -569,6 +595,16 @@ def test_models_are_left_as_they_were():
     assert model.training
     assert all(m.training and not m._forward_hooks for m in model.modules())
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert torch.equal(x, kept)
+
+
+def test_images_outlive_a_first_layer_that_acts_in_place():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(64, 8), nn.Tanh())
+    x = images(20, (64,)) - 0.5
+    kept = x.clone()
+    fitted = reconstruction.cascade(model, x, mode="closed-form", progress=False)
+    assert torch.equal(fitted.reconstruct(x, 0), kept)
     assert torch.equal(x, kept)
 
 
