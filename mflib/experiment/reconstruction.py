@@ -683,7 +683,7 @@ def critical_sigma_w2(
     rows: list[dict[str, float]] = []
     scores: dict[float, np.ndarray] = {}
 
-    def slope(log_w2: float) -> float:
+    def slope(log_w2: float) -> np.ndarray:
         w2 = math.exp(log_w2)
         network = FullyConnected.draw(
             activation, sigma_w2=[w2] * len(seeds), sigma_b2=sigma_b2, width=width, depth=depth,
@@ -692,7 +692,7 @@ def critical_sigma_w2(
         fitted = cascade(network, fit, mode=mode, noise=noise, progress=False, **settings)
         out = fitted.reconstruct(torch.cat(parts), layers.tolist()).cpu()
         pictures = out.reshape(len(seeds), len(layers), -1, fit[0].numel()).split(len(parts[0]), 2)
-        found = scores[log_w2] = np.empty((len(seeds), len(parts)))
+        found = np.empty((len(seeds), len(parts)))
         for number, (part, picture) in enumerate(zip(parts, pictures, strict=True)):
             known = correlation(part.flatten(1).cpu(), picture).numpy()
             spread = _deviation(fitted.chain, part)[:, layers]
@@ -708,7 +708,8 @@ def critical_sigma_w2(
                     }
                 )
         bar.update()
-        return float(found.mean())
+        scores[log_w2] = found[0] if len(seeds) == 1 else found.mean(1)
+        return scores[log_w2]
 
     halvings = max(0, math.ceil(math.log2(math.log(ends[1] / ends[0]) / tolerance)))
     with tqdm(
@@ -716,12 +717,9 @@ def critical_sigma_w2(
         disable=None if progress else True,
     ) as bar:  # fmt: skip
         left, right = _bisect(slope, math.log(ends[0]), math.log(ends[1]), halvings)
-    above, below = (
-        scores[at] if len(seeds) == 1 else scores[at].mean(1, keepdims=True) for at in (left, right)
-    )
-    zeros = np.exp(left + (right - left) * _chord(above, below)).ravel()
-    near, far = (float(end) for end in _student(zeros, level))
-    return Critical(float(zeros.mean()), (near, far), len(scores), pd.DataFrame(rows))
+    zeros = _zeros(scores, (left + right) / 2)
+    near, far = (math.exp(end) for end in _student(zeros, level))
+    return Critical(math.exp(zeros.mean()), (near, far), len(scores), pd.DataFrame(rows))
 
 
 def _balance(layers: np.ndarray, known: np.ndarray, spread: np.ndarray) -> tuple[float, int]:
@@ -753,30 +751,37 @@ def _deviation(chain: _blocks.Chain, images: Tensor) -> np.ndarray:
 
 
 def _bisect(
-    slope: Callable[[float], float], left: float, right: float, halvings: int
+    slope: Callable[[float], np.ndarray], left: float, right: float, halvings: int
 ) -> tuple[float, float]:
-    """Halve [left, right] around the change of sign from above to below 0."""
+    """Halve [left, right] around the change of sign of the mean slope from above to below 0."""
     for at, sign, phase, remedy in (
         (left, 1, "chaotic", "lower low"), (right, -1, "ordered", "raise high")
     ):  # fmt: skip
-        if not sign * slope(at) > 0:
+        if not (sign * slope(at) > 0).all():
             raise ValueError(
-                f"networks with sigma_w2 = {math.exp(at):g} are {phase} already by their slope, so "
-                f"low … high holds no critical one: {remedy}, or use a deeper or wider network"
+                f"some or all networks with sigma_w2 = {math.exp(at):g} are {phase} already by "
+                f"their slope, so low … high holds no critical one: {remedy}, or use a deeper or "
+                "wider network"
             )
     for _ in range(halvings):
         middle = (left + right) / 2
-        if slope(middle) > 0:
+        if slope(middle).mean() > 0:
             left = middle
         else:
             right = middle
     return left, right
 
 
-def _chord(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Return where chords from ``above`` at 0 to ``below`` at 1 are zero, at most one beyond."""
-    drop = np.maximum(above - below, 1e-12)
-    return np.clip(above / drop, -1.0, 2.0)
+def _zeros(scores: Mapping[float, np.ndarray], near: float) -> np.ndarray:
+    """Return where each column of slopes, by position, falls through 0: the place next to near."""
+    at = np.array(sorted(scores))
+    slopes = np.array([scores[x] for x in at])
+    i, unit = np.nonzero((slopes[:-1] > 0) & (slopes[1:] <= 0))
+    drop = slopes[i, unit] - slopes[i + 1, unit]
+    places = at[i] + (at[i + 1] - at[i]) * slopes[i, unit] / drop
+    return np.array(
+        [min(places[unit == k], key=lambda x: abs(x - near)) for k in range(slopes.shape[1])]
+    )
 
 
 def _student(samples: np.ndarray, level: float) -> tuple[Any, Any]:
