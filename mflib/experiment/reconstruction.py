@@ -656,18 +656,20 @@ def critical_sigma_w2(
     nothing is read off layers that know nothing. In other words, r_l/D_l is the gain that the
     cascade gives to what it still knows: what inverts a contraction amplifies.
 
-    Bisection in ln σ_w² over [``low``, ``high``] until the bracket is narrower than ``tolerance``,
-    then the chord through its ends. Each prediction draws the ``seeds`` as one ensemble, with the
-    same normal numbers at every σ_w², so that s is smooth in it. The last ``n_batches`` × ``batch``
-    images (at most half of all) are reconstructed, decoders fitted on the others, with ``mode``,
-    ``noise`` and further ``settings`` as ``cascade`` takes them. The value is the mean of the zeros
-    of all seeds, the interval Student's over the seeds at ``level``; with one seed over batches of
-    images, and then it says nothing of other weights. Neither covers what finite depth and width
-    shift: on MNIST 1 to 9 % down at depth 60 and width 300, most for small σ_b², and 1 % or less at
-    depth 100 and widths 400 and 784 (``results/reconstruction-entropy-critical.csv``).
+    Bisection in ln σ_w² over [``low``, ``high``] by the sign of the mean of s, until the bracket is
+    narrower than ``tolerance``. Each network's own zero lies on the chord over its own change of
+    sign among all values visited, the one nearest to the bracket. Each prediction draws the
+    ``seeds`` as one ensemble, with the same normal numbers at every σ_w², so that s is smooth in
+    it. The last ``n_batches`` × ``batch`` images (at most half of all) are reconstructed, decoders
+    fitted on the others, with ``mode``, ``noise`` and further ``settings`` as ``cascade`` takes
+    them. The value is the geometric mean of the zeros of all seeds, the interval Student's over
+    their logarithms at ``level``; with one seed over batches of images, and then it says nothing
+    of other weights. Neither covers what finite depth and width shift: on MNIST 1 to 9 % down at
+    depth 60 and width 300, most for small σ_b², and 1 % or less at depth 100 and widths 400 and
+    784 (``results/reconstruction-entropy-critical.csv``).
 
-    Raises ValueError where s does not change its sign between ``low`` and ``high``, for too few
-    images, and for what ``cascade`` refuses.
+    Raises ValueError where s of any network does not change its sign between ``low`` and ``high``,
+    for too few images, and for what ``cascade`` refuses.
     """
     ends = _checks.interval("(low, high)", (low, high))
     _checks.require(low > 0, "low", low, "above 0")
