@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,15 +38,51 @@ _WITHIN = (
     nn.modules.batchnorm._NormBase,
     nn.LayerNorm,
     nn.GroupNorm,
+    nn.RMSNorm,
     nn.modules.dropout._DropoutNd,
     nn.modules.padding._ConstantPadNd,
     nn.modules.padding._ReflectionPadNd,
+    nn.modules.padding._ReplicationPadNd,
     nn.CircularPad1d,
     nn.CircularPad2d,
     nn.Flatten,
     nn.Unflatten,
     nn.Identity,
 )
+
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d)
+_PADS = (
+    nn.Conv2d,
+    nn.ZeroPad2d,
+    nn.ConstantPad2d,
+    nn.ReflectionPad2d,
+    nn.ReplicationPad2d,
+    nn.CircularPad2d,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Where the positions of one map lie on another: (p, q) at strides · (p, q) + starts."""
+
+    strides: tuple[int, int]
+    starts: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Window:
+    """What one module does along height or width, from ``large`` positions to ``small``.
+
+    Position p sees stride · p − before … stride · p − before + reach − 1; ``after`` is the padding
+    at the other end.
+    """
+
+    large: int
+    small: int
+    stride: int
+    reach: int
+    before: int
+    after: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +92,9 @@ class Chain:
     ``run(x, visit)`` sends images x (n, d) through it and calls ``visit(l, z^l)`` for l = 0 … L
     in this order, z^l (E, features, n); the tensor may be used again once ``visit`` returns.
     ``wraps`` tells whether convolutions go around the edge of the image; ``names`` are those of
-    the layers, 1 … L. ``again(images)`` is the chain of the same model for images (n, C, H, W) of
-    another size, None where the model has only one.
+    the layers, 1 … L; ``grids[l−1]`` tells where the positions of z^l lie on z^{l−1}, None where
+    one of them is flat. ``again(images)`` is the chain of the same model for images
+    (n, C, H, W) of another size, None where the model has only one.
     """
 
     shapes: tuple[Shape, ...]
@@ -65,6 +104,7 @@ class Chain:
     device: torch.device
     dtype: torch.dtype
     run: Callable[[Tensor, Visit], None]
+    grids: tuple[Grid | None, ...]
     again: Callable[[Tensor], Chain] | None = None
 
     @property
@@ -126,6 +166,7 @@ def _of_network(
     seen = tuple(image_shape) if image_shape is not None else first.image_in
     shapes = [_image(seen, images) if first.image_in is None else first.image_in]
     shapes += [layer.image_out or (layer.n_out,) for layer in layers]
+    names = tuple(f"layer {k + 1}" for k in range(len(layers)))
 
     def run(x: Tensor, visit: Visit) -> None:
         work = Workspace(network.weights[0])
@@ -143,12 +184,16 @@ def _of_network(
 
     return Chain(
         tuple(shapes),
-        tuple(f"layer {k + 1}" for k in range(len(layers))),
+        names,
         network.n_members,
         any(isinstance(layer, Convolution) for layer in layers),
         network.weights[0].device,
         network.weights[0].dtype,
         run,
+        tuple(
+            _grid(name, [], below, above)  # its convolutions pad half their kernel
+            for name, (below, above) in zip(names, itertools.pairwise(shapes), strict=True)
+        ),
     )
 
 
@@ -214,12 +259,25 @@ def _of_module(
 
     shapes: list[Shape] = [()] * (outputs + 1)
     shapes[0] = _image(image_shape, images)
+    windows: list[list[tuple[_Window, _Window]]] = [[] for _ in range(outputs + 1)]
+    ended: list[int] = []
+
+    def end(k: int, out: object) -> None:
+        ended.append(k)
+        shapes[k + 1] = tuple(out.shape[1:]) if isinstance(out, Tensor) else ()
+
+    def look(module: nn.Module, given: tuple[Any, ...], out: Tensor) -> None:
+        if given and len(ended) <= outputs:
+            windows[len(ended)].append(_windows(module, given[0], out))
+
+    # First, so that a block that is itself a pooling is looked at before it ends.
     probes = [
-        module.register_forward_hook(
-            lambda _m, _i, out, k=k: shapes.__setitem__(
-                k + 1, tuple(out.shape[1:]) if isinstance(out, Tensor) else ()
-            )
-        )
+        module.register_forward_hook(look)
+        for module in model.modules()
+        if isinstance(module, _POOLS + _PADS)
+    ]
+    probes += [
+        module.register_forward_hook(lambda _m, _i, out, k=k: end(k, out))
         for k, module in enumerate(modules)
     ]
     try:
@@ -237,16 +295,112 @@ def _of_module(
         shapes[-1] = tuple(out.shape[1:])
     run(images[:2], lambda _layer, _z: None)  # says what is wrong with the blocks before any work
     flat = tuple(shape if len(shape) in (1, 3) else (math.prod(shape),) for shape in shapes)
+    titles = (*names, *(["readout"] if readout is not None else []))
     return Chain(
         flat,
-        (*names, *(["readout"] if readout is not None else [])),
+        titles,
         1,
         any(getattr(m, "padding_mode", "") == "circular" for m in model.modules()),
         parameter.device,
         parameter.dtype,
         run,
+        tuple(
+            _grid(name, between, below, above)
+            for name, between, (below, above) in zip(
+                titles, windows[:outputs], itertools.pairwise(flat), strict=True
+            )
+        ),
         lambda other: _of_module(model, other, names, readout, None, "auto"),
     )
+
+
+def _windows(module: nn.Module, given: Tensor, out: Tensor) -> tuple[_Window, _Window]:
+    """Return what a convolution, pooling or padding of maps does along height and width."""
+
+    def pair(value: Any) -> tuple[int, int]:
+        return (value, value) if isinstance(value, int) else tuple(value)
+
+    strides = reach = (1, 1)
+    pads: tuple[int, ...]  # left, right, top, bottom
+    if isinstance(module, nn.Conv2d):
+        pads = tuple(module._reversed_padding_repeated_twice)
+        strides = pair(module.stride)
+        reach = _reach(pair(module.kernel_size), pair(module.dilation))
+    elif isinstance(module, _POOLS):
+        down, across = pair(getattr(module, "padding", 0))
+        pads = (across, across, down, down)
+        strides = pair(module.stride or module.kernel_size)
+        reach = _reach(pair(module.kernel_size), pair(getattr(module, "dilation", 1)))
+    else:
+        pads = tuple(cast(Any, module.padding))
+    height, width = (
+        _Window(given.shape[axis], out.shape[axis], stride, side, before, after)
+        for axis, stride, side, (before, after) in zip(
+            (-2, -1), strides, reach, (pads[2:], pads[:2]), strict=True
+        )
+    )
+    return height, width
+
+
+def _reach(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    return 1 + dilation[0] * (kernel[0] - 1), 1 + dilation[1] * (kernel[1] - 1)
+
+
+def _grid(
+    name: str, windows: Sequence[tuple[_Window, _Window]], below: Shape, above: Shape
+) -> Grid | None:
+    """Return where the positions of a block's output lie on its input, None for flat states."""
+    if not len(below) == len(above) == 3:
+        return None
+    lines = [
+        _axis(name, [both[axis] for both in windows], below[1 + axis], above[1 + axis])
+        for axis in range(2)
+    ]
+    (down, top), (across, left) = lines
+    return Grid((down, across), (top, left))
+
+
+def _axis(name: str, windows: Sequence[_Window], large: int, small: int) -> tuple[int, int]:
+    """Return stride and start of a block along one axis.
+
+    One after another, windows of strides s_1, s_2, … and reaches R_1, R_2, … are one of stride
+    Π s and reach 1 + Σ_i (R_i − 1) Π_{j<i} s_j. Where the sizes show that they do not follow one
+    another (branches, functions that are no modules), the sizes alone must tell the stride.
+    """
+    if small == large:
+        return 1, 0
+    if small > large:
+        raise ValueError(
+            f"block {name!r} enlarges its maps from {large} to {small} positions along an axis and "
+            "has no decoder here: name blocks that keep or reduce their size"
+        )
+    sizes = [large, *(window.small for window in windows)]
+    if sizes[-1] == small and all(
+        window.large == size for window, size in zip(windows, sizes, strict=False)
+    ):
+        stride, reach, before = 1, 1, 0
+        for window in windows:
+            reach += (window.reach - 1) * stride
+            before += window.before * stride
+            stride *= window.stride
+        return stride, (reach - 1 - 2 * before) // 2
+    if all(_aligned(window) for window in windows):
+        if large % small == 0:
+            return large // small, 0
+        strides = [s for s in range(2, large + 1) if small in (large // s, -(-large // s))]
+        if len(strides) == 1:
+            return strides[0], 0
+    raise ValueError(
+        f"block {name!r} maps {large} positions to {small} along an axis, and which of them each "
+        "one saw cannot be told from its convolutions and poolings: name a block that ends before "
+        "or after it, or build it of nn modules that run one after another"
+    )
+
+
+def _aligned(window: _Window) -> bool:
+    """Whether position p lies on stride · p: half the kernel is padded, or windows tile."""
+    tiles = window.before == 0 and window.reach == window.stride
+    return tiles or window.before + window.after == window.reach - 1
 
 
 def _blocks(model: nn.Module) -> list[str]:

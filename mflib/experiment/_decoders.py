@@ -2,10 +2,12 @@
 
 A decoder maps z^l back to z^{l−1}: ẑ_o(i) = ψ(Σ_{c,k} V_{ock} z_c(p(i, k)) + a_o). Between flat
 states that is a matrix. Between feature maps it is a transposed convolution with an odd kernel of
-side K and stride s: tap k of position p writes to i = s p + k − (K − 1)/2, around the edge where
-the network's own convolutions go around it, and nowhere beyond the edge otherwise. Positions i
-that the same taps write to form a class (s² of them): within one, the decoder is one matrix
-acting on gathered activations, so training and regression are matrix products throughout.
+side K and stride s: tap k of position p writes to i = s p + t + k − (K − 1)/2, around the edge
+where the network's own convolutions go around it, and nowhere beyond the edge otherwise; s p + t
+is the middle of what position p saw, t = 0 for a block that pads half its kernel. Positions i
+that the same taps write to form a class (s² of them, more where an edge that is gone around is no
+multiple of s): within one, the decoder is one matrix acting on gathered activations, so training
+and regression are matrix products throughout.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mflib.experiment._blocks import Shape
+from mflib.experiment._blocks import Grid, Shape
 
 _tanh_chain = torch.ops.aten.tanh_backward.grad_input
 _CHUNK_BYTES = {"cpu": 8 * 2**20, "cuda": 2**30}
@@ -46,21 +48,14 @@ class Geometry:
     """What a decoder maps: a state of shape ``source`` to one of shape ``target``.
 
     Shapes are (d,) or (C, H, W); with two maps the decoder is a transposed convolution, else a
-    matrix over all features. ``wraps``: whether it goes around the edge.
+    matrix over all features. ``wraps``: whether it goes around the edge. ``grid``: where the
+    positions of z^l lie on z^{l−1}; unless given, that of a block that pads half its kernel.
     """
 
     source: Shape
     target: Shape
     wraps: bool = False
-
-    def __post_init__(self) -> None:
-        if self.spatial and any(
-            small > large for small, large in zip(self.source[1:], self.target[1:], strict=True)
-        ):
-            raise ValueError(
-                f"a block that enlarges maps from {self.target[1:]} to {self.source[1:]} "
-                "positions has no decoder here: name blocks that keep or reduce their size"
-            )
+    grid: Grid | None = None
 
     @property
     def spatial(self) -> bool:
@@ -72,15 +67,27 @@ class Geometry:
         """Stride along height and width."""
         if not self.spatial:
             return (1, 1)
+        if self.grid is not None:
+            return self.grid.strides
         (_, h, w), (_, above, wide) = self.source, self.target
         return (-(-above // h), -(-wide // w))
 
     @property
+    def starts(self) -> tuple[int, int]:
+        """Row and column of z^{l−1} in the middle of what position (0, 0) of z^l saw."""
+        return (0, 0) if self.grid is None else self.grid.starts
+
+    @property
     def kernel(self) -> tuple[int, int]:
-        """Sides of the kernel: 3, or what stride s > 2 needs to reach every position."""
+        """Sides of the kernel: 3, or what it takes to reach every position."""
         if not self.spatial:
             return (1, 1)
-        rows, columns = (max(3, 2 * s - 1) for s in self.strides)
+        rows, columns = (
+            1 + 2 * max(1, stride - 1, start, above - 1 - stride * (small - 1) - start)
+            for small, above, stride, start in zip(
+                self.source[1:], self.target[1:], self.strides, self.starts, strict=True
+            )
+        )
         return (rows, columns)
 
     @property
@@ -114,11 +121,12 @@ def _classes(geometry: Geometry, device: torch.device) -> list[Class]:
         return [Class((0,), one.unsqueeze(0), one)]
     (_, height, width), (_, above, wide) = geometry.source, geometry.target
     rows, columns = (
-        _line(small, large, stride, side, geometry.wraps)
-        for small, large, stride, side in zip(
-            (height, width), (above, wide), geometry.strides, geometry.kernel, strict=True
+        _line(small, large, stride, side // 2 - start, side, geometry.wraps)
+        for small, large, stride, start, side in zip(
+            (height, width), (above, wide), geometry.strides, geometry.starts, geometry.kernel,
+            strict=True,
         )
-    )
+    )  # fmt: skip
     out = []
     for (tall, i, p), (broad, j, q) in itertools.product(rows, columns):
         beyond = (p < 0).view(len(tall), 1, -1, 1) | (q < 0).view(1, len(broad), 1, -1)
@@ -132,20 +140,20 @@ def _classes(geometry: Geometry, device: torch.device) -> list[Class]:
 
 
 def _line(
-    source: int, target: int, stride: int, side: int, wraps: bool
+    source: int, target: int, stride: int, back: int, side: int, wraps: bool
 ) -> list[tuple[tuple[int, ...], Tensor, Tensor]]:
     """Return (taps, positions written, positions read (taps, written); −1 beyond) of one axis."""
     found: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
     reads: list[dict[int, int]] = [{} for _ in range(target)]
     for p, k in itertools.product(range(source), range(side)):
-        i = stride * p + k - side // 2
+        i = stride * p + k - back
         if wraps or 0 <= i < target:
             reads[i % target][k] = p
     for i, by_tap in enumerate(reads):
         taps = (
             tuple(sorted(by_tap))
             if wraps
-            else tuple(k for k in range(side) if (i + side // 2 - k) % stride == 0)
+            else tuple(k for k in range(side) if (i + back - k) % stride == 0)
         )
         found.setdefault(taps, []).append((i, [by_tap.get(k, -1) for k in taps]))
     return [

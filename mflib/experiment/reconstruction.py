@@ -120,14 +120,17 @@ class Cascade:
             torch.zeros(2, *shape, dtype=self.chain.dtype, device=self.chain.device)
         )
         geometries = tuple(
-            _decoders.Geometry(source, target, chain.wraps)
-            for target, source in itertools.pairwise(chain.shapes)
+            _decoders.Geometry(source, target, chain.wraps, grid)
+            for (target, source), grid in zip(
+                itertools.pairwise(chain.shapes), chain.grids, strict=True
+            )
         )
+        alike = ("channels", "strides", "starts", "kernel")
         for depth, (old, new) in enumerate(zip(self.geometries, geometries, strict=True), 1):
-            if (old.channels, old.strides) != (new.channels, new.strides):
+            if any(getattr(old, name) != getattr(new, name) for name in alike):
                 raise ValueError(
                     f"image_shape={shape}: block {chain.names[depth - 1]} maps {new.target} to "
-                    f"{new.source}, which is another stride than the {old.target} to "
+                    f"{new.source}, which is another stride or kernel than the {old.target} to "
                     f"{old.source} that its decoder was fitted on; give multiples of the product "
                     "of all strides"
                 )
@@ -267,7 +270,9 @@ def cascade(
         model, x, blocks=blocks, readout=readout, image_shape=image_shape, device=device
     )
     geometries = tuple(
-        _decoders.Geometry(chain.shapes[depth], chain.shapes[depth - 1], chain.wraps)
+        _decoders.Geometry(
+            chain.shapes[depth], chain.shapes[depth - 1], chain.wraps, chain.grids[depth - 1]
+        )
         for depth in range(1, chain.depth + 1)
     )
     probe: dict[int, Tensor] = {}

@@ -340,6 +340,70 @@ def test_a_linear_map_of_the_decoders_form_is_found_again(wraps, small, large):
     torch.testing.assert_close(shift, bias, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("parts", "side", "grid", "kernel"),
+    [
+        ((nn.Conv2d(1, 16, 5),), 24, (1, 2), 5),
+        ((nn.Conv2d(1, 16, 3),), 26, (1, 1), 3),
+        ((nn.Conv2d(1, 8, 3), nn.Conv2d(8, 16, 3)), 24, (1, 2), 5),
+        ((nn.ReflectionPad2d(1), nn.Conv2d(1, 16, 3)), 28, (1, 0), 3),
+        ((nn.Conv2d(1, 16, 5, 2),), 12, (2, 2), 7),
+        ((nn.Conv2d(1, 16, 5, 2, padding=2),), 14, (2, 0), 3),
+        ((nn.Conv2d(1, 32, 7, 4, padding=1),), 6, (4, 2), 11),
+    ],
+)
+def test_decoders_lie_where_their_convolutions_looked(parts, side, grid, kernel):
+    x = data.load("digits", input_range=(0.0, 1.0), n_train=500, side=28).x_train.view(
+        -1, 1, 28, 28
+    )
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(*parts, nn.Tanh())
+    with torch.no_grad():
+        for weight in (p for p in model.parameters() if p.ndim == 4):
+            weight.normal_(0, weight[0].numel() ** -0.5, generator=generator)
+    fitted = reconstruction.cascade(model, x[:400], mode="closed-form", progress=False)
+    (geometry,) = fitted.geometries
+    assert geometry.source[1:] == (side, side)
+    assert (geometry.strides[0], geometry.starts[0]) == grid
+    assert geometry.kernel == (kernel, kernel)
+    # As many numbers as pixels, or nearly: little may be lost. At a wrong scale r is below 0.2.
+    assert reconstruction.correlation(x[400:], fitted.reconstruct(x[400:]))[0] > 0.95
+
+
+def test_pooling_that_drops_the_last_row_keeps_its_stride():
+    x = images(60)[..., :7, :7]
+    (geometry,) = reconstruction.cascade(
+        nn.Sequential(nn.MaxPool2d(2)), x, mode="closed-form", progress=False
+    ).geometries
+    assert (geometry.strides, geometry.starts, geometry.kernel) == ((2, 2), (0, 0), (5, 5))
+
+
+class Branches(nn.Module):
+    """Two branches whose sum halves the map, or one that only functions shrink."""
+
+    def __init__(self, padding):
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, 2, padding=padding)
+        self.second = nn.Conv2d(4, 4, 3, padding=1)
+        self.shortcut = nn.Conv2d(1, 4, 1, 2)
+
+    def forward(self, x):
+        y = self.second(torch.tanh(self.first(x)))
+        return torch.tanh(y + self.shortcut(x)[..., : y.shape[-2], : y.shape[-1]])
+
+
+def test_blocks_with_branches_have_a_stride_where_their_sizes_tell_it():
+    x = images(60)
+    model = nn.Sequential(Branches(1))
+    (geometry,) = reconstruction.cascade(model, x, mode="closed-form", progress=False).geometries
+    assert (geometry.strides, geometry.starts) == ((2, 2), (0, 0))
+    with pytest.raises(ValueError, match="block '0' maps 8 positions to 3 along an axis"):
+        reconstruction.cascade(nn.Sequential(Branches(0)), x, progress=False)
+    up = nn.Sequential(nn.ReplicationPad2d(2), nn.Conv2d(1, 4, 3), nn.Tanh())
+    with pytest.raises(ValueError, match="block '2' enlarges its maps from 8 to 10"):
+        reconstruction.cascade(up, x, progress=False)
+
+
 @pytest.mark.parametrize(("width", "steps"), [(60, 500), (60, 150), (150, 150)])
 def test_closed_form_loses_the_image_where_adam_does(width, steps):
     # In the ordered phase what is left is what the noise floor lets through, so agreement of the
