@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -562,7 +562,8 @@ def predict(
     with what ``networks.FullyConnected.draw`` takes (``architecture`` names another one), a single
     σ_w². The last ``n_batches`` × ``batch`` images (at most half of all) are kept for evaluation,
     decoders are fitted on the others with ``settings`` as ``cascade`` takes them, for each of the
-    ``seeds``: a model given as such keeps its weights, and seeds vary its decoders alone.
+    distinct ``seeds``: a model given as such keeps its weights, and seeds vary its decoders alone;
+    in closed form they vary nothing, and the first is the only one used.
 
     ``measure``: "relative" averages D(image‖reconstruction) over a batch; with
     ``convention="published"`` it takes the median over images of D_l/D_L, so that ``threshold``
@@ -570,21 +571,28 @@ def predict(
     remains of information in chaotic networks that the relative entropy does not see (0.3).
     "correlation" (0.1) is not the paper's: use it where ℓ* is to peak at criticality, since it is
     the one whose value at complete loss is known, so that slow loss is not taken for saturation.
-    The interval is Student's over the seeds' means, widened by half a layer at both ends, since
-    equal cutoffs in whole layers are not yet certain ones; it stays within 0 … L. With one seed it
-    is taken over batches, and then says nothing of other weights. Raises ValueError for too few
-    images and for what ``cascade`` refuses.
+    The interval is Student's over seeds and batches of images: all seeds see the same images, so
+    that what the batches differ by is added to the scatter of the seeds' means. It is widened by
+    half a layer at both ends, since equal cutoffs in whole layers are not yet certain ones, and
+    stays within 0 … L. With one seed it is taken over batches, and then says nothing of other
+    weights. Raises ValueError for seeds that are not distinct, too few images, and for what
+    ``cascade`` refuses.
     """
     _checks.require(measure in MEASURES, "measure", measure, f"one of {', '.join(MEASURES)}")
     _convention(convention)
     _checks.require(0 < _checks.number("level", level, float) < 1, "level", level, "in (0, 1)")
-    if not len(seeds):
-        raise ValueError("seeds=() must name at least one seed")
+    chosen = _distinct(seeds)
+    if "seed" in settings:
+        raise ValueError(
+            f"seed={settings['seed']!r}: predictions take several, seeds=({settings['seed']!r},)"
+        )
+    if isinstance(model, Network | nn.Module) and settings.get("mode") == "closed-form":
+        chosen = chosen[:1]
     fit, parts = _held_out(images, n_batches, batch)
     if threshold is None:
         threshold = _THRESHOLDS[measure]
     rows, curves = [], []
-    for seed, model_ in _drawn(model, seeds, fit[0].numel()):
+    for seed, model_ in _drawn(model, chosen, fit[0].numel()):
         fitted = cascade(model_, fit, seed=seed, **settings)
         if fitted.chain.n_members != 1:
             raise ValueError(
@@ -597,14 +605,13 @@ def predict(
             rows.append({"seed": seed, "batch": number, "cutoff": end})
             curves.append(curve)
     table, every = pd.DataFrame(rows), np.array(curves)
-    units = table["seed"] if len(seeds) > 1 else table["batch"]
-    means = table["cutoff"].groupby(units).mean().to_numpy(dtype=float)
-    by_unit = np.array([every[units == unit].mean(0) for unit in units.unique()])
+    crossed = every.reshape(len(chosen), len(parts), -1)
+    cutoffs = table["cutoff"].to_numpy(dtype=float).reshape(crossed.shape[:2])
     return Prediction(
-        cutoff=float(means.mean()),
-        interval=_whole_layers(means, level, every.shape[1]),
-        curve=by_unit.mean(0),
-        band=np.array(_student(by_unit, level)),
+        cutoff=float(cutoffs.mean()),
+        interval=_whole_layers(_crossed(cutoffs, level), every.shape[1]),
+        curve=every.mean(0),
+        band=np.array(_crossed(crossed, level)),
         table=table,
         curves=every,
         level=level,
@@ -683,8 +690,7 @@ def critical_sigma_w2(
     )
     _checks.require(0 < _checks.number("level", level, float) < 1, "level", level, "in (0, 1)")
     _checks.count("depth", depth, 4)
-    if not len(seeds):
-        raise ValueError("seeds=() must name at least one seed")
+    seeds = _distinct(seeds)
     fit, parts = _held_out(images, n_batches, batch)
     layers = np.unique(np.geomspace(1, depth, 4 * depth.bit_length()).round().astype(int))
     rows: list[dict[str, float]] = []
@@ -800,6 +806,35 @@ def _student(samples: np.ndarray, level: float) -> tuple[Any, Any]:
     return mean - half, mean + half
 
 
+def _crossed(values: np.ndarray, level: float) -> tuple[Any, Any]:
+    """Return Student's interval of the mean over seeds and batches, (S, B, …).
+
+    Var = σ_s²/S + σ_b²/B + σ_e²/SB of an effect of seeds, one of batches and a rest. The variances
+    of the seeds' means and of the batches' means, added, hold the rest twice, which is on the safe
+    side. Degrees of freedom are Satterthwaite's. One seed alone: over its batches.
+    """
+    s, b = values.shape[:2]
+    if s == 1 or b == 1:
+        return _student(values[0] if s == 1 else values[:, 0], level)
+    over_seeds = values.mean(1).var(0, ddof=1) / s
+    over_batches = values.mean(0).var(0, ddof=1) / b
+    variance = over_seeds + over_batches
+    share = over_seeds / np.maximum(variance, np.finfo(float).tiny)
+    freedom = 1 / (share**2 / (s - 1) + (1 - share) ** 2 / (b - 1))
+    half = stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(variance)
+    mean = values.mean((0, 1))
+    return mean - half, mean + half
+
+
+def _distinct(seeds: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(seeds, Iterable):
+        raise ValueError(f"seeds={seeds!r} must be several integers: name each, as in range(3)")
+    found = tuple(_checks.count("seeds", seed, 0) for seed in seeds)
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"seeds={found} must be at least one seed, and all of them different")
+    return found
+
+
 def _held_out(images: Tensor, n_batches: int, batch: int) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Return the images to fit decoders on, and the batches of others to evaluate them on."""
     _checks.count("n_batches", n_batches, 1)
@@ -815,9 +850,9 @@ def _held_out(images: Tensor, n_batches: int, batch: int) -> tuple[Tensor, tuple
     return x[:-held], x[-held:].split(kept)
 
 
-def _whole_layers(cutoffs: np.ndarray, level: float, depth: int) -> tuple[float, float]:
-    """Return Student's interval of the mean of numbers that were rounded to layers 0 … depth."""
-    low, high = _student(cutoffs, level)
+def _whole_layers(interval: tuple[float, float], depth: int) -> tuple[float, float]:
+    """Return the interval of a mean of numbers that were rounded to layers 0 … depth."""
+    low, high = interval
     return max(0.0, float(low) - 0.5), min(float(depth), float(high) + 0.5)
 
 

@@ -486,10 +486,59 @@ def test_interval_of_a_prediction_covers_as_often_as_it_says(measure, sigma_w2):
         x, measure=measure, seeds=range(120), n_batches=1, mode="closed-form", progress=False,
     )  # fmt: skip
     cutoffs = every.table["cutoff"].to_numpy(dtype=float)
-    ends = [reconstruction._whole_layers(part, 0.95, depth) for part in cutoffs.reshape(30, 4)]
-    assert every.interval == reconstruction._whole_layers(cutoffs, 0.95, depth)
+    ends = [
+        reconstruction._whole_layers(reconstruction._student(part, 0.95), depth)
+        for part in cutoffs.reshape(30, 4)
+    ]
+    assert every.interval == reconstruction._whole_layers(
+        reconstruction._student(cutoffs, 0.95), depth
+    )
     # 30 intervals at 95 %: fewer than 25 cover with probability 0.003.
     assert sum(low <= cutoffs.mean() <= high for low, high in ends) >= 25
+
+
+@pytest.mark.parametrize(("of_seeds", "of_batches"), [(1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
+def test_interval_over_seeds_and_batches_covers_as_often_as_it_says(of_seeds, of_batches):
+    # 2000 experiments of 5 seeds and 4 batches; each draws effects of its own.
+    rng = np.random.default_rng(0)
+    values = (
+        of_seeds * rng.normal(size=(5, 1, 2000))
+        + of_batches * rng.normal(size=(1, 4, 2000))
+        + 0.5 * rng.normal(size=(5, 4, 2000))
+    )
+    low, high = reconstruction._crossed(values, 0.95)
+    assert 0.93 < ((low < 0) & (high > 0)).mean() < 0.995
+    if of_batches:  # the seeds' means alone do not see that all of them are off together
+        low, high = reconstruction._student(values.mean(1), 0.95)
+        assert ((low < 0) & (high > 0)).mean() < 0.9
+
+
+def test_predictions_of_a_given_network_in_closed_form_are_over_its_batches():
+    x, model = images(300, (64,)), dense([64] * 5)
+    common = {"mode": "closed-form", "progress": False}
+    once, several = (
+        reconstruction.predict(model, x, seeds=seeds, **common) for seeds in ((0,), (0, 1, 2))
+    )
+    assert several.table["batch"].tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(several.curves, once.curves)
+    np.testing.assert_array_equal(several.band, once.band)
+    assert (several.band[0] < several.curve).all()
+
+
+def test_seeds_of_a_prediction_are_distinct_and_several():
+    x, model = images(100, (64,)), dense([64] * 3)
+    for seeds, message in (
+        (3, r"seeds=3 must be several integers.*range\(3\)"),
+        ((0, 0), r"seeds=\(0, 0\) must be .* different"),
+        ((), r"seeds=\(\) must be at least one"),
+        ((0.5,), r"seeds=0\.5 must be an integer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            reconstruction.predict(model, x, seeds=seeds)
+        with pytest.raises(ValueError, match=message):
+            reconstruction.critical_sigma_w2("tanh", 0.05, width=10, depth=8, images=x, seeds=seeds)
+    with pytest.raises(ValueError, match=r"seed=1: .*seeds=\(1,\)"):
+        reconstruction.predict(model, x, seed=1)
 
 
 def test_bisection_and_chords_find_the_zeros_of_smooth_slopes():
