@@ -354,26 +354,46 @@ def regress(geometry: Geometry, z: Tensor, below: Tensor, noise: float) -> tuple
     of their own a_k, weighted by share_k/(1 + s_k) with s_k = ⟨z⟩ᵀ(C_{zz} + noise² 1)^{-1}⟨z⟩, and
     V_k takes up the rest, (a_k − a) ⟨z⟩ᵀ(C_{zz} + noise² 1)^{-1}/(1 + s_k). A plain mean of a_k
     would draw stripes wherever activations are all of one sign. z (g, features, n).
+
+    Computed in float32, or float64 where z is, and again in float64 where covariances are so large
+    that their rounding hides noise². Raises ValueError where they are too large for float64.
     """
+    first = torch.promote_types(z.dtype, torch.float32)
+    for dtype in dict.fromkeys((first, torch.float64)):
+        found = _regress(geometry, z, below, noise, dtype)
+        if found is not None:
+            weight, bias = found
+            return weight.to(z.dtype), bias.to(z.dtype)
+    raise ValueError(
+        f"noise={noise:g} is below the rounding of activations as large as "
+        f"{float(z.abs().max()):g}: give a larger noise, or scale the network down"
+    )
+
+
+def _regress(
+    geometry: Geometry, z: Tensor, below: Tensor, noise: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor] | None:
+    """Return the decoder as computed in ``dtype``, None where rounding hides the noise."""
     source, target = geometry.channels
-    weight = z.new_zeros(len(z), source, geometry.taps, target)
-    bias, shares = z.new_zeros(len(z), target, 1), z.new_zeros(len(z), 1, 1)
+    new = functools.partial(torch.zeros, dtype=dtype, device=z.device)
+    weight = new(len(z), source, geometry.taps, target)
+    bias, shares = new(len(z), target, 1), new(len(z), 1, 1)
     found = []
     # Taken off first: a signal far below the mean would drown in the rounding of mean squares.
-    middle = z.reshape(len(z), source, -1).mean(2)
-    aim = below.reshape(len(z), target, -1).mean(2, keepdim=True)
+    middle = z.reshape(len(z), source, -1).mean(2, dtype=dtype)
+    aim = below.reshape(len(z), target, -1).mean(2, keepdim=True, dtype=dtype)
     for members in geometry.classes(z.device):
         taps = len(members.taps)
         level = middle.repeat_interleave(taps, 1).unsqueeze(2)
-        gram = z.new_zeros(len(z), source * taps, source * taps)
-        cross = z.new_zeros(len(z), source * taps, target)
-        sums = z.new_zeros(len(z), source * taps, 1), z.new_zeros(len(z), target, 1)
-        each = z.element_size() * len(z) * source * taps * len(members.writes)
+        gram = new(len(z), source * taps, source * taps)
+        cross = new(len(z), source * taps, target)
+        sums = new(len(z), source * taps, 1), new(len(z), target, 1)
+        each = dtype.itemsize * len(z) * source * taps * len(members.writes)
         batch = max(1, _GATHER_BYTES // each)
         for start in range(0, z.shape[-1], batch):
             columns = slice(start, start + batch)
-            read = gather(geometry, members, z[..., columns]) - level
-            wanted = pick(geometry, members, below[..., columns]) - aim
+            read = gather(geometry, members, z[..., columns]).to(dtype) - level
+            wanted = pick(geometry, members, below[..., columns]).to(dtype) - aim
             gram.baddbmm_(read, read.mT)
             cross.baddbmm_(read, wanted.mT)
             sums[0].add_(read.sum(2, keepdim=True))
@@ -384,7 +404,9 @@ def regress(geometry: Geometry, z: Tensor, below: Tensor, noise: float) -> tuple
         cross.div_(count).baddbmm_(seen, hoped.mT, alpha=-1)
         gram.diagonal(dim1=1, dim2=2).add_(noise**2)
         level = level + seen
-        factor = torch.linalg.cholesky(gram)
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        if bool(failed.any()):
+            return None
         solved = torch.cholesky_solve(cross, factor)
         lean = torch.cholesky_solve(level, factor)
         tilt = 1 + (lean * level).sum(1, keepdim=True)

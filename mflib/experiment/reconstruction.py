@@ -435,6 +435,7 @@ def _fit(
     ) as bar:
 
         def visit(depth: int, z: Tensor) -> None:
+            _finite({depth: z}, chain)
             if depth:
                 weight, bias = _decoders.regress(
                     geometries[depth - 1], z, held[0], noises[depth - 1]

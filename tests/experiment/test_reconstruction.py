@@ -437,6 +437,45 @@ def test_closed_form_loses_the_image_where_adam_does(width, steps):
     assert away[1] < min(away[1 / 2], away[2])
 
 
+def test_regression_sees_the_noise_below_large_activations():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU())
+    x = 255 * images(200, (64,))
+    flat = _decoders.Geometry((300,), (64,))
+    z = states(model, x, kinds=(nn.ReLU,))[1].T.unsqueeze(0)
+    assert _decoders._regress(flat, z, x.T.unsqueeze(0), 0.03, torch.float32) is None
+    settings_ = {"mode": "closed-form", "noise": 0.03, "progress": False}
+    found = reconstruction.cascade(model, x, **settings_).reconstruct(x)
+    with pytest.raises(ValueError, match="noise=1e-20 is below the rounding of activations"):
+        reconstruction.cascade(model, x, **(settings_ | {"noise": 1e-20}))
+    model, x = model.double(), x.double()
+    exact = reconstruction.cascade(model, x, **settings_).reconstruct(x)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_regression_of_networks_of_half_precision(dtype):
+    model, x = dense([64, 64, 64]), images(300, (64,))
+    settings_ = {"mode": "closed-form", "noise": 0.1, "progress": False}
+    want = reconstruction.cascade(model, x, **settings_).reconstruct(x)
+    found = reconstruction.cascade(model.to(dtype), x, **settings_).reconstruct(x)
+    assert found.dtype == dtype
+    known = [reconstruction.correlation(x, out) for out in (found, want)]
+    torch.testing.assert_close(*known, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("mode", reconstruction.MODES)
+def test_activations_of_late_images_that_are_no_numbers(mode):
+    class Root(nn.Module):
+        def forward(self, x):
+            return torch.sqrt(1 - 2 * (x.mean(1, keepdim=True) > 0.5)) * x
+
+    x = images(64, (64,)).clone()
+    x[50] = 1
+    with pytest.raises(ValueError, match=r"(activations|decoders).* (NaN|not finite)"):
+        reconstruction.cascade(nn.Sequential(Root()), x, mode=mode, progress=False)
+
+
 # ---------------------------------------------------------------- predictions
 
 
