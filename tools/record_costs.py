@@ -11,21 +11,18 @@ MNIST and CIFAR-10 are read from the folder MFLIB_DATA. The full size takes some
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mflib import paths, sources
-from mflib.experiment.store import write_atomically
+from mflib import paths, recorded, sources
 from mflib.report import provenance
 
 NAME = "reconstruction-entropy-costs.csv"
@@ -87,28 +84,20 @@ def record(
         for shape in ("wide", "shrinking")
     ]
     table = pd.DataFrame([row(given, threads) for given in runs])
-    content = table.to_csv(index=False).encode()
-    found = {
-        "table": output.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "rows": len(table),
-        "computed": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - started, 1),
-        "device": f"{provenance.device_name('cpu')}, {platform.machine()}",
-        "threads": threads,
-        "commit": provenance.commit(),
-        "code": sources.code_version("mflib.experiment.reconstruction"),
-        "versions": provenance.versions(),
-        "command": f"python tools/record_costs.py -o results/{output.name} --depth {depth} "
-        f"--steps {steps} --repeats {repeats} --threads {threads}",
-        "runs": [f"python {BENCHMARK} {' '.join(given)}" for given in runs],
-        "clock": "processor seconds, the least of the repeats; whole passes from their steps",
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, content)
-    write_atomically(
-        output.with_suffix(".json"),
-        (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode(),
+    small = f" --side {side}" if side else ""
+    recorded.write(
+        output,
+        table.to_csv(index=False).encode(),
+        command=f"python tools/record_costs.py -o results/{output.name} "
+        f"--data {' '.join(datasets)}{small} --depth {depth} --steps {steps} --repeats {repeats} "
+        f"--threads {threads}",
+        code=sources.code_version("mflib.experiment.reconstruction"),
+        seconds=time.perf_counter() - started,
+        rows=len(table),
+        device=f"{provenance.device_name('cpu')}, {platform.machine()}",
+        threads=threads,
+        runs=[f"python {BENCHMARK} {' '.join(given)}" for given in runs],
+        clock="processor seconds, the least of the repeats; whole passes from their steps",
     )
 
 

@@ -34,7 +34,7 @@ MODES: dict[str, dict[str, Any]] = {
     "reduced": {"mode": "faithful", "steps": 234, "batch_size": 32, "learning_rate": 4e-3},
     "faithful": {"mode": "faithful", "steps": 934, "batch_size": 64},
 }
-HELD = {"n_batches": 4, "batch": 50}
+HELD: dict[str, Any] = {"n_batches": 4, "batch": 50}
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import json
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mflib import paths, sources
+from mflib import paths, recorded, sources
 from mflib.experiment import data, reconstruction, stages
 from mflib.experiment.store import write_atomically
-from mflib.report import provenance
 
 NAME = "reconstruction-entropy-vgg.csv"
 PHOTOGRAPHS = ("china", "flower")
@@ -156,34 +153,24 @@ def record(folder: Path | None, count: int, output: Path) -> None:
         pictures[f"block{block}_{feature}_channel{channel}"] = stretched(single[block][channel])
     packed = io.BytesIO()
     np.savez_compressed(packed, **pictures)
-    content = table.to_csv(index=False, float_format="%.4g").encode()
-    found = {
-        "table": output.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "pictures": output.with_suffix(".npz").name,
-        "pictures_sha256": hashlib.sha256(packed.getvalue()).hexdigest(),
-        "photographs": CREDIT,
-        "decoders": f"closed form, {count} images of CIFAR-10, noise floor of one epoch of MNIST",
-        "images_sha256": fitted_on.fingerprint(),
-        "computed": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - started, 1),
-        "device": provenance.device_name("cpu"),
-        "commit": provenance.commit(),
-        "code": sources.code_version("mflib.experiment.stages"),
-        "versions": provenance.versions(),
-        "command": f"python tools/record_vgg.py --images {count} -o results/{output.name}",
-        "network": {
+    beside = output.with_suffix(".npz")
+    recorded.write(
+        output,
+        table.to_csv(index=False, float_format="%.4g").encode(),
+        command=f"python tools/record_vgg.py --images {count} -o results/{output.name}",
+        code=sources.code_version("mflib.experiment.stages"),
+        seconds=time.perf_counter() - started,
+        pictures=beside.name,
+        pictures_sha256=hashlib.sha256(packed.getvalue()).hexdigest(),
+        photographs=CREDIT,
+        decoders=f"closed form, {count} images of CIFAR-10, noise floor of one epoch of MNIST",
+        images_sha256=fitted_on.fingerprint(),
+        network={
             "origin": "pietrocarbo/deep-transfer, Apache-2.0; VGG: Oxford, CC BY 4.0",
             "files": stages.checksums(folder),
         },
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, content)
-    write_atomically(output.with_suffix(".npz"), packed.getvalue())
-    write_atomically(
-        output.with_suffix(".json"),
-        (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode(),
     )
+    write_atomically(beside, packed.getvalue())
 
 
 def main() -> None:

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
-from mflib import paths, sources
-from mflib.experiment import weights
-from mflib.experiment.store import Store, write_atomically
-from mflib.report import provenance
+from mflib import paths, recorded, sources
+from mflib.experiment import data, weights
+from mflib.experiment.store import Store
 
 NAME = "levy-phase-diagram-weights.csv"
 
@@ -62,27 +59,15 @@ def record(folder: Path, output: Path) -> None:
     listed = networks(folder)
     started = time.perf_counter()
     table = weights.fit_folder(folder, balanced=True, store=Store())
-    seconds = time.perf_counter() - started
-    content = table.to_csv(index=False, float_format="%.7g").encode()
-    found = {
-        "table": output.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "matrices": len(table),
-        "fitted": int(table["alpha"].notna().sum()),
-        "computed": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 1),
-        "device": provenance.device_name("cpu"),
-        "commit": provenance.commit(),
-        "code": sources.code_version("mflib.experiment._tails"),
-        "versions": provenance.versions(),
-        "command": f"python tools/record_weights.py {folder.name} -o results/{output.name}",
-        "networks": listed,
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, content)
-    write_atomically(
-        output.with_suffix(".json"),
-        (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode(),
+    recorded.write(
+        output,
+        table.to_csv(index=False, float_format="%.7g").encode(),
+        command=f"python tools/record_weights.py {folder.name} -o results/{output.name}",
+        code=sources.code_version("mflib.experiment._tails"),
+        seconds=time.perf_counter() - started,
+        matrices=len(table),
+        fitted=int(table["alpha"].notna().sum()),
+        networks=listed,
     )
 
 
@@ -98,7 +83,7 @@ def main() -> None:
         parser.error("give a folder of networks, or set MFLIB_DATA")
     try:
         record(folder, options.output)
-    except ValueError as error:
+    except (ValueError, data.DataUnavailable, data.DataDamaged) as error:
         print(f"record_weights: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -948,6 +948,7 @@ def test_recorded_costs_name_their_runs_and_no_place(tmp_path, monkeypatch):
     record = json.loads(written)
     assert record["sha256"] == hashlib.sha256(output.read_bytes()).hexdigest()
     assert record["runs"][1].endswith("--side=8 --shrinking")
+    assert f"{arguments} --threads 1" in record["command"]
     assert str(tmp_path) not in written
     assert str(paths.root()) not in written
 
@@ -965,18 +966,56 @@ def test_the_costs_in_the_repository_are_as_recorded():
         np.testing.assert_allclose(table[f"{kind}_epochs"], ratio, rtol=1e-2, atol=1e-3)
 
 
-def test_recorded_table_has_its_rows_and_where_they_came_from(tmp_path):
+def test_recorded_table_has_its_rows_and_where_they_came_from(tmp_path, monkeypatch, capsys):
     tool = runpy.run_path(str(paths.root() / "tools" / "record_critical.py"))
-    search = tool["Search"]("tanh", 0.05, 30, 20, networks=3, fitted_on=300, data="digits")
-    row = tool["row"](search)
-    assert row["interval_low"] < row["estimate"] < row["interval_high"]
-    assert row["theory"] == pytest.approx(1.761, abs=1e-3)
-    tool["write"]([row], tmp_path / "table.csv", "python tools/record_critical.py --rows 1")
-    record = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
-    content = (tmp_path / "table.csv").read_bytes()
-    assert record["sha256"] == hashlib.sha256(content).hexdigest()
-    assert record["command"] == "python tools/record_critical.py --rows 1"
-    assert tool["kept"](tmp_path / "table.csv")[search]["estimate"] == row["estimate"]
+    searches = [
+        tool["Search"]("tanh", 0.05, width, 20, networks=3, fitted_on=300, data="digits")
+        for width in (30, 40)
+    ]
+    output = tmp_path / "table.csv"
+    names = tool["main"].__globals__
+
+    def record(*some):
+        monkeypatch.setitem(names, "SEARCHES", some)
+        monkeypatch.setattr(sys, "argv", ["record", "-o", str(output)])
+        tool["main"]()
+        return pd.read_csv(output)
+
+    row = record(searches[0]).iloc[0]
+    assert row.interval_low < row.estimate < row.interval_high
+    assert row.theory == pytest.approx(1.761, abs=1e-3)
+    written = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))
+    assert written["sha256"] == hashlib.sha256(output.read_bytes()).hexdigest()
+    assert written["command"] == "python tools/record_critical.py"
+
+    # A row that is there keeps its date and commit; nothing new writes nothing.
+    output.write_text(output.read_text().replace(row.computed, "then").replace(row.commit, "there"))
+    both = record(*searches)
+    assert list(both["computed"] == "then") == list(both["commit"] == "there") == [True, False]
+    before = output.with_suffix(".json").stat().st_mtime_ns
+    record(*searches)
+    assert output.with_suffix(".json").stat().st_mtime_ns == before
+
+    # Other settings, or other code, keep none.
+    assert set(tool["kept"](output)) == set(searches)
+    with monkeypatch.context() as patch:
+        patch.setitem(names, "HELD", {"n_batches": 2, "batch": 50})
+        assert tool["kept"](output) == {}
+    with monkeypatch.context() as patch:
+        patch.setitem(names, "code", lambda: {"mflib.theory.mean_field": "another"})
+        assert tool["kept"](output) == {}
+
+    def missing(*_, **__):
+        raise data.DataUnavailable("there is no mnist")
+
+    monkeypatch.setattr(data, "load", missing)
+    with pytest.raises(SystemExit):
+        record(tool["Search"]("tanh", 0.05, 10, 20))
+    assert capsys.readouterr().err == "record_critical: there is no mnist\n"
+
+
+def test_the_critical_variances_in_the_repository_are_as_recorded():
+    tool = runpy.run_path(str(paths.root() / "tools" / "record_critical.py"))
     table = paths.results() / "reconstruction-entropy-critical.csv"
     beside = json.loads(table.with_suffix(".json").read_text(encoding="utf-8"))
     assert beside["sha256"] == hashlib.sha256(table.read_bytes()).hexdigest()

@@ -666,3 +666,18 @@ def test_a_record_names_its_networks_and_no_place(tmp_path, monkeypatch):
     assert net["origin"] == "Somebody; BSD-2"
     assert net["sha256"] == hashlib.sha256((nets / "some" / "net.pth").read_bytes()).hexdigest()
     assert str(tmp_path) not in output.with_suffix(".json").read_text()
+
+
+@pytest.mark.parametrize("kind", [data.DataUnavailable, data.DataDamaged])
+def test_what_cannot_be_recorded_is_told_in_one_line(kind, tmp_path, monkeypatch, capsys):
+    def missing(*_, **__):
+        raise kind("no weights")
+
+    monkeypatch.setattr(weights, "fit_folder", missing)
+    monkeypatch.setenv("MFLIB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "nets").mkdir()
+    torch.save({"a.weight": small()}, tmp_path / "nets" / "net.pth")
+    monkeypatch.setattr(sys, "argv", ["record", str(tmp_path / "nets"), "-o", str(tmp_path / "t")])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(paths.root() / "tools" / "record_weights.py"), run_name="__main__")
+    assert capsys.readouterr().err == "record_weights: no weights\n"
