@@ -26,10 +26,6 @@ _EAGER_STEPS = 3  # cuBLAS and the allocator settle before a CUDA graph is captu
 _EVALUATION_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}
 
 
-class Stopped(Exception):
-    """Training was asked to stop before it was done."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """What an ensemble scores: mean NLL and share correct on both parts, each (E,).
@@ -164,12 +160,11 @@ class Descent:
         ]
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def advance(self, steps: int, *, stop: Callable[[], bool] = lambda: False) -> None:
-        """Take so many steps; raise Stopped between two of them once ``stop()`` is true."""
+    def advance(self, steps: int, *, before_step: Callable[[], None] = lambda: None) -> None:
+        """Take so many steps; what ``before_step()`` raises ends them between two."""
         with torch.no_grad():
             for _ in range(steps):
-                if stop():
-                    raise Stopped
+                before_step()
                 epoch, step = divmod(self.steps_done, self.steps_per_epoch)
                 if step == 0:
                     self._begin(epoch)
@@ -358,7 +353,7 @@ def train_members(
     weight_decay: float = 0.0,
     observe: Callable[[Network], None] = lambda _: None,
     memory_limit: int | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    before_step: Callable[[], None] = lambda: None,
 ) -> list[Evaluation]:
     """Draw, train and score one ensemble of one depth; member k has the k-th of each sequence.
 
@@ -367,7 +362,7 @@ def train_members(
     same network in any ensemble, and networks at different points are independent. ``at`` lists
     the numbers of steps after which to score, ascending; ``observe(network)`` then sees the
     ensemble itself. ``evaluation_samples`` scores on the first so many samples of each part.
-    Raises Stopped once ``stop()`` is true.
+    ``before_step()`` is called before each step; what it raises ends the training.
     """
     x, y = part
     points: Iterable[tuple[float, ...]] = (
@@ -407,7 +402,7 @@ def train_members(
     )
     evaluations = []
     for step in at:
-        descent.advance(step - descent.steps_done, stop=stop)
+        descent.advance(step - descent.steps_done, before_step=before_step)
         evaluations.append(evaluate(network, scored[0], scored[1]))
         observe(network)
     return evaluations

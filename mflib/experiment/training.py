@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import numbers
@@ -450,10 +451,7 @@ def _run(
     share = 1 / (1 + at[-1])  # of a step, and of what comes before and after all steps
 
     def compute(place: int, advance: _shards.Advance) -> pd.DataFrame:
-        def before_step() -> bool:
-            advance(share)  # raises where the run is to stop
-            return False
-
+        before_step = functools.partial(advance, share)  # raises where the run is to stop
         return _train_shard(wanted[place], dataset, at, observation, before_step, memory_limit)
 
     def layers(place: int) -> float:
@@ -492,7 +490,7 @@ def _train_shard(
     dataset: data.Dataset,
     at: tuple[int, ...],
     observation: Observation | None,
-    stop: Callable[[], bool],
+    before_step: Callable[[], None],
     memory_limit: int | None,
 ) -> pd.DataFrame:
     grid, depth, seed, _ = shard
@@ -531,7 +529,7 @@ def _train_shard(
         at=at,
         observe=observe,
         memory_limit=memory_limit,
-        stop=stop,
+        before_step=before_step,
     )
     rows = pd.DataFrame(
         {

@@ -398,9 +398,9 @@ def test_a_run_can_be_stopped_between_two_steps(digits):
     trained = descent.Descent(
         network, digits.x_train, digits.y_train, learning_rates=[0.01], seeds=[0], batch_size=8
     )
-    asked = iter([False, False, True])
-    with pytest.raises(descent.Stopped):
-        trained.advance(10, stop=lambda: next(asked))
+    left = [None, None]
+    with pytest.raises(IndexError, match="empty"):
+        trained.advance(10, before_step=left.pop)
     assert trained.steps_done == 2
 
 
