@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import numbers
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -79,27 +80,35 @@ class Cascade:
 
         Raises ValueError for layers or channels that are not there and images that do not fit.
         """
+        states = self.states(images, layer)
+        found = self._down({depth: self._only(z, depth, channels) for depth, z in states.items()})
+        out = torch.stack([found[depth] for depth in self._layers(layer)], 1).mT
+        out = out.reshape(*out.shape[:3], *torch.as_tensor(images).shape[1:])
+        if _whole(layer):
+            out = out[:, 0]
+        return out[0] if self.chain.n_members == 1 else out
+
+    def states(self, images: Tensor, layer: int | Sequence[int] | None = None) -> dict[int, Tensor]:
+        """Return the activations of layers as they are decoded: {l: z^l (E, features, n)}.
+
+        ``images`` and ``layer`` as ``reconstruct`` takes them. Raises what that raises.
+        """
+        wanted = self._layers(layer)
         x = _images(images, self.chain.device, self.chain.dtype, least=1)
         if x[0].numel() != math.prod(self.image_shape):
             raise ValueError(
                 f"images of shape {tuple(x.shape[1:])} are not those of the cascade, "
                 f"{self.image_shape}"
             )
-        wanted = self._layers(layer)
-        states: dict[int, Tensor] = {}
+        found: dict[int, Tensor] = {}
 
         def keep(depth: int, z: Tensor) -> None:
             if depth in wanted:
-                states[depth] = self._only(z.clone(), depth, channels)
+                found[depth] = z.clone()
 
         self.chain.run(x, keep)
-        _finite(states, self.chain)
-        found = self._down(states)
-        out = torch.stack([found[depth] for depth in wanted], 1).mT
-        out = out.reshape(*out.shape[:3], *x.shape[1:])
-        if isinstance(layer, int):
-            out = out[:, 0]
-        return out[0] if self.chain.n_members == 1 else out
+        _finite(found, self.chain)
+        return found
 
     def resized(self, image_shape: Sequence[int]) -> Cascade:
         """Return the same decoders for images (C, H, W) of another height and width.
@@ -147,8 +156,10 @@ class Cascade:
 
         ``activations`` (n, …) of z^l's shape: one-hot vectors at the readout, for one, give the
         network's ideal image of each class. Returns (n, …), with E in front for E > 1 networks.
+        Raises ValueError for anything but one layer, and activations that do not fit it.
         """
-        depth = self._layers(layer)[0]
+        _checks.require(_whole(layer), "layer", layer, f"one of 0 … {self.depth}")
+        (depth,) = self._layers(layer)
         z = torch.as_tensor(activations, dtype=self.chain.dtype, device=self.chain.device)
         shape = self.chain.shapes[depth]
         if z.ndim < 2 or z[0].numel() != math.prod(shape):
@@ -180,28 +191,24 @@ class Cascade:
     def _only(self, z: Tensor, depth: int, channels: int | Sequence[int] | None) -> Tensor:
         if channels is None:
             return z
-        chosen = [channels] if isinstance(channels, int) else list(channels)
+        chosen = _several(channels)
         most = self.chain.shapes[depth][0]
-        if not chosen or not all(isinstance(c, int) and 0 <= c < most for c in chosen):
+        if not chosen or not all(_whole(c) and 0 <= c < most for c in chosen):
             raise ValueError(
                 f"channels={chosen} must be among 0 … {most - 1}: layer {depth} has {most}"
             )
         mask = torch.zeros(most, dtype=z.dtype, device=z.device)
-        mask[chosen] = 1
+        mask[[int(c) for c in chosen]] = 1
         return (z.unflatten(1, (most, -1)) * mask.view(-1, 1, 1)).flatten(1, 2)
 
     def _layers(self, layer: int | Sequence[int] | None) -> list[int]:
         if layer is None:
             return list(range(1, self.depth + 1))
-        wanted = [layer] if isinstance(layer, int) else list(layer)
+        wanted = _several(layer)
         for depth in wanted or [-1]:
-            if (
-                isinstance(depth, bool)
-                or not isinstance(depth, int)
-                or not 0 <= depth <= self.depth
-            ):
+            if not _whole(depth) or not 0 <= depth <= self.depth:
                 raise ValueError(f"layer={layer!r} must be in 0 … {self.depth}")
-        return wanted
+        return [int(depth) for depth in wanted]
 
 
 def cascade(
@@ -1087,6 +1094,16 @@ def _images(images: Any, device: torch.device, dtype: torch.dtype, *, least: int
     x = x.to(device=device, dtype=dtype)
     _all_finite("images", x)
     return x
+
+
+def _several(value: Any) -> list[Any]:
+    """Return what a sequence holds, or a single value as a list."""
+    single = not isinstance(value, Iterable) or getattr(value, "ndim", None) == 0
+    return [value] if single else list(value)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _all_finite(name: str, x: Tensor) -> None:

@@ -12,6 +12,7 @@ the paper's figure 7, with all thirteen convolutions.
 from __future__ import annotations
 
 import hashlib
+import numbers
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -102,17 +103,22 @@ def single_channels(fitted: Cascade, image: Tensor, layer: int) -> Tensor:
     Every other channel is set to zero, as in the paper's figure 7, and the decoders stay those
     that were fitted to all channels together. The same as ``fitted.reconstruct`` with
     ``channels`` one by one, but the image passes through the network once. ``image`` (C, H, W).
-    Raises ValueError for a layer that is not a feature map and what ``reconstruct`` raises.
+    Raises ValueError for a layer that is not a feature map, an ensemble of networks, and what
+    ``reconstruct`` raises.
     """
-    shape = fitted.chain.shapes[layer] if 0 <= layer <= fitted.depth else ()
+    whole = isinstance(layer, numbers.Integral) and not isinstance(layer, bool)
+    shape = fitted.chain.shapes[layer] if whole and 0 <= layer <= fitted.depth else ()
     if len(shape) != 3:
         raise ValueError(
             f"layer={layer!r} must be one of 0 … {fitted.depth} whose state has channels; "
             f"shapes are {fitted.chain.shapes}"
         )
-    states: dict[int, Tensor] = {}
-    fitted.chain.run(image.unsqueeze(0), lambda depth, z: states.update({depth: z.clone()}))
-    z = states[layer].view(shape)
+    if fitted.chain.n_members != 1:
+        raise ValueError(
+            f"the cascade is of {fitted.chain.n_members} networks, whose channels differ: fit it "
+            "to one"
+        )
+    z = fitted.states(torch.as_tensor(image).unsqueeze(0), layer)[layer].view(shape)
     found = []
     for channels in torch.arange(shape[0], device=z.device).split(_AT_ONCE):
         alone = z.new_zeros(len(channels), *shape)

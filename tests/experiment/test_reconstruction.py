@@ -706,6 +706,27 @@ def test_pictures_of_single_channels_and_of_outputs():
     assert fitted.decode(torch.eye(10), 4).shape == (10, 1, 8, 8)
 
 
+def test_layers_and_channels_are_whole_numbers_of_any_kind():
+    x = images(60)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2))
+    fitted = reconstruction.cascade(model, x, mode="closed-form", progress=False)
+    want = fitted.reconstruct(x, 2, channels=[1, 3])
+    got = fitted.reconstruct(x, np.int64(2), channels=np.array([1, 3]))
+    assert torch.equal(got, want)
+    assert torch.equal(fitted.reconstruct(x, np.array([2]), channels=[1, 3])[0], want)
+    z = fitted.states(x, 2)[2]
+    assert torch.equal(fitted.decode(z[0].T, 2), fitted.reconstruct(x, 2))
+    for layer in (1.0, True, 3, [], "2", [1, 1.5]):
+        with pytest.raises(ValueError, match=r"layer=.* must be in 0 … 2"):
+            fitted.reconstruct(x, layer)
+    for channels in (True, 4, [], 1.0, [0, 4]):
+        with pytest.raises(ValueError, match=r"channels=.* must be among 0 … 3"):
+            fitted.reconstruct(x, 2, channels=channels)
+    for layer in (None, [2], 2.0):
+        with pytest.raises(ValueError, match=r"layer=.* must be one of 0 … 2"):
+            fitted.decode(z[0].T, layer)
+
+
 # ---------------------------------------------------------------- faults
 
 

@@ -146,8 +146,12 @@ def test_channels_one_at_a_time_and_what_they_are_like(folder):
         torch.testing.assert_close(
             found[channel], reconstruction.reconstruct(fitted, x[0], 4, channels=channel)
         )
-    with pytest.raises(ValueError, match="layer=8 must be one of 0"):
-        stages.single_channels(fitted, x[0], 8)
+    torch.testing.assert_close(stages.single_channels(fitted, x[0].double(), np.int64(4)), found)
+    for layer in (8, True, 1.0):
+        with pytest.raises(ValueError, match=f"layer={layer} must be one of 0"):
+            stages.single_channels(fitted, x[0], layer)
+    with pytest.raises(ValueError, match=r"images of shape \(3, 8, 4\) are not those"):
+        stages.single_channels(fitted, x[0, ..., :4], 4)
 
 
 def test_likeness_tells_brightness_from_edges():
