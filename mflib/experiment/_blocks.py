@@ -232,12 +232,16 @@ def _of_module(
                     f"the output of block {names[k]!r} is not one tensor with an entry per image: "
                     "name a submodule whose output is the layer's activations"
                 )
+            if k in order:
+                raise ValueError(
+                    f"module {names[k]!r} runs more than once: give each layer a "
+                    f"{type(modules[k]).__name__} of its own"
+                )
             order.append(k)
             if k != len(order) - 1:
                 raise ValueError(
                     f"block {names[k]!r} ran as number {len(order)} and was named as number "
-                    f"{k + 1}: name each block once, in the order in which they run, and blocks "
-                    "that run once only"
+                    f"{k + 1}: name blocks in the order in which they run"
                 )
             visit(k + 1, value.detach().flatten(1).mT.unsqueeze(0))
 
@@ -292,6 +296,11 @@ def _of_module(
         for handle in probes:
             handle.remove()
     if readout is not None:
+        if not isinstance(out, Tensor):
+            raise ValueError(
+                f"readout={readout!r} needs a model whose output is one tensor, not a "
+                f"{type(out).__name__}: name blocks only"
+            )
         shapes[-1] = tuple(out.shape[1:])
     run(images[:2], lambda _layer, _z: None)  # says what is wrong with the blocks before any work
     flat = tuple(shape if len(shape) in (1, 3) else (math.prod(shape),) for shape in shapes)
@@ -300,7 +309,11 @@ def _of_module(
         flat,
         titles,
         1,
-        any(getattr(m, "padding_mode", "") == "circular" for m in model.modules()),
+        any(
+            getattr(m, "padding_mode", "") == "circular"
+            or isinstance(m, nn.CircularPad1d | nn.CircularPad2d)
+            for m in model.modules()
+        ),
         parameter.device,
         parameter.dtype,
         run,

@@ -27,6 +27,7 @@ from mflib.experiment.descent import sample_order
 from mflib.experiment.draws import derive_seed
 from mflib.experiment.layers import Dense
 from mflib.experiment.networks import ARCHITECTURES, FullyConnected, Network
+from mflib.experiment.training import resolve_device
 
 MODES = ("faithful", "closed-form")
 CONVENTIONS = ("printed", "published")
@@ -235,11 +236,14 @@ def cascade(
     ``nn.Sequential``, or any ``nn.Module`` with ``blocks``, the names of the submodules whose
     outputs are z^1 … z^L in the order in which they run. Without ``blocks`` every part of an
     nn.Sequential ends a block, except affine maps, normalisation, dropout and reshaping. A module
-    is read in evaluation mode and left as it was. ``images`` (n, d) or (n, C, H, W); flat ones are
-    read as images of ``image_shape`` where that is given.
+    is read in evaluation mode and left as it was. ``images`` (n, d) or (n, C, H, W), as the model
+    takes them; the first decoder of flat ones writes maps of ``image_shape`` where that is given.
 
     Decoders between flat states are matrices, those between feature maps transposed convolutions
-    of side 3, with the stride of the block, going around the edge where the network's own do.
+    of side 3 (more where it takes more to reach every position), with the stride of the block,
+    going around the edge where the network's own do. The stride, and where unpadded convolutions
+    begin, is read from the nn modules of a block that run one after another; where functions
+    shrink a map, a whole ratio of sizes counts as the stride.
 
     - ``mode="faithful"``, the paper's: c(z) = tanh(V z + a) (``output="identity"``: no tanh, for
       activations that leave (−1, 1)), trained on the mean squared error by Adam for ``epochs``
@@ -256,11 +260,13 @@ def cascade(
       below it, the faithful mode would not see either.
 
     ``readout`` makes the network's outputs one more layer, with "linear", "tanh", "softmax" or, as
-    the paper's code has it, "tanh-softmax" on top of the logits. ``seed`` fixes the decoders'
-    initial values and the order of images.
+    the paper's code has it, "tanh-softmax" on top of the logits. ``device``: "auto" is where
+    the model is; else "cpu" or "cuda", to which a copy of the model goes. ``seed`` fixes the
+    decoders' initial values and the order of images.
 
     Raises ValueError for blocks that cannot be found, images that do not fit, fewer than two
-    images, activations that are not finite, and arguments out of range.
+    images, activations that are not finite, blocks that enlarge maps or whose stride cannot
+    be told, and arguments out of range.
     """
     _checks.require(mode in MODES, "mode", mode, f"one of {', '.join(MODES)}")
     _checks.require(output in ("tanh", "identity"), "output", output, '"tanh" or "identity"')
@@ -271,6 +277,8 @@ def cascade(
     for name, value in (("learning_rate", learning_rate), ("noise", noise)):
         if value is not None:
             _checks.require(_checks.number(name, value, float) > 0, name, value, "above 0")
+    if str(device) != "auto":
+        device = resolve_device(device)
     where, kind = _home(model, device)
     x = _images(images, where, kind, least=2)
     chain = _blocks.chain(
@@ -968,7 +976,8 @@ def differential_entropy(
     images (dead) thus lowers the mean by a finite amount, and a layer from which all images look
     the same has the least entropy that the arithmetic can tell. Where all is zero, S = −∞.
 
-    Raises ValueError for fewer than two images and values that are not finite. (Paper, eq. 1.4.)
+    Raises ValueError for fewer than two images, values that are not finite and, as published, an
+    image whose pixels sum to 0. (Paper, eq. 1.4.)
     """
     _convention(convention)
     x = torch.as_tensor(reconstructed).double()
@@ -983,7 +992,13 @@ def differential_entropy(
         )
     _all_finite("reconstructed", x)
     if convention == "published":
-        x = x / x.sum(-1, keepdim=True)
+        total = x.sum(-1, keepdim=True)
+        if bool((total == 0).any()):
+            raise ValueError(
+                "an image whose pixels sum to 0 cannot be divided by that sum: use "
+                'convention="printed"'
+            )
+        x = x / total
     floor = _ROUNDING * x.abs().amax((-2, -1)).unsqueeze(-1)
     deviation = torch.maximum(x.std(-2, correction=0), floor)
     return (0.5 * math.log(2 * math.pi * math.e) + deviation.log()).mean(-1)
@@ -1080,7 +1095,7 @@ def _home(model: object, device: str | torch.device) -> tuple[torch.device, torc
         parameter = next(model.parameters(), torch.empty(0))
     else:
         parameter = torch.empty(0)
-    return parameter.device if device == "auto" else torch.device(device), parameter.dtype
+    return parameter.device if str(device) == "auto" else torch.device(device), parameter.dtype
 
 
 def _images(images: Any, device: torch.device, dtype: torch.dtype, *, least: int) -> Tensor:

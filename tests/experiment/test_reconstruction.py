@@ -739,6 +739,19 @@ class Odd(nn.Module):
         return torch.tanh(self.second(torch.tanh(self.first(x))))
 
 
+class Pair(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(64, 8), nn.Tanh())
+
+    def forward(self, x):
+        return super().forward(x), x
+
+
+def repeated():
+    same = nn.Tanh()
+    return nn.Sequential(nn.Linear(64, 8), same, nn.Linear(8, 8), same)
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
@@ -753,7 +766,14 @@ class Odd(nn.Module):
         (lambda x: reconstruction.cascade("net", x), "is no network"),
         (lambda x: reconstruction.cascade(dense([64, 8]), x, mode="quick"), "mode='quick' must be"),
         (lambda x: reconstruction.cascade(dense([64, 8]), x, noise=0.0), "noise=0.0 must be"),
+        (lambda x: reconstruction.cascade(dense([64, 8]), x, device="tpu"), '"auto", "cpu" or "cu'),
+        (lambda x: reconstruction.cascade(Pair(), x, readout="linear"), "one tensor, not a tuple"),
+        (lambda x: reconstruction.cascade(repeated(), x), "'1' runs more than once: .* a Tanh of"),
         (lambda x: reconstruction.differential_entropy(x[:1]), "at least 2"),
+        (
+            lambda x: reconstruction.differential_entropy(0 * x, convention="published"),
+            "pixels sum to 0",
+        ),
         (lambda x: reconstruction.relative_entropy(x - 1, x), "scale images"),
         (lambda x: reconstruction.cutoff([1.0, math.nan], 0.1), "NaN"),
     ],
@@ -783,6 +803,29 @@ def test_images_outlive_a_first_layer_that_acts_in_place():
     fitted = reconstruction.cascade(model, x, mode="closed-form", progress=False)
     assert torch.equal(fitted.reconstruct(x, 0), kept)
     assert torch.equal(x, kept)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match='"cuda" was asked for'):
+        reconstruction.cascade(dense([64, 8]), images(8, (64,)), device="cuda")
+
+
+def test_padding_around_the_edge_and_normalisation_belong_to_a_block():
+    torch.manual_seed(0)
+    x = images(200)
+    conv, own = nn.Conv2d(1, 4, 3), nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular")
+    own.load_state_dict(conv.state_dict())
+    norm = nn.RMSNorm(8, elementwise_affine=False)
+    outs = []
+    for parts in ((nn.CircularPad2d(1), conv), (own,)):
+        fitted = reconstruction.cascade(
+            nn.Sequential(*parts, norm, nn.Tanh()), x, mode="closed-form", progress=False
+        )
+        assert fitted.depth == 1
+        assert fitted.geometries[0].wraps
+        outs.append(fitted.reconstruct(x))
+    torch.testing.assert_close(*outs)
 
 
 # ---------------------------------------------------------------- any module
