@@ -692,7 +692,7 @@ def critical_sigma_w2(
     fitted on the others, with ``mode``, ``noise`` and further ``settings`` as ``cascade`` takes
     them. The value is the geometric mean of the zeros of all seeds, the interval Student's over
     their logarithms at ``level``; with one seed over batches of images, and then it says nothing
-    of other weights. Neither covers what finite depth and width shift: on MNIST 1 to 9 % down at
+    of other weights. Neither covers what finite depth and width shift: on MNIST 1 to 8 % down at
     depth 60 and width 300, most for small σ_b², and 1 % or less at depth 100 and widths 400 and
     784 (``results/reconstruction-entropy-critical.csv``).
 
