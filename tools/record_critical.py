@@ -5,7 +5,7 @@
 One row per search: activations and bias variances at one size, several widths, several depths,
 and decoders that are trained (faithful: an epoch of Adam; reduced: a quarter of its steps at four
 times the rate) beside the closed form. MNIST is read from the folder MFLIB_DATA. ``--rows`` runs
-only the first so many; all of them take some fifteen minutes on one thread. Rows that the table
+only the first so many; all of them take some nine minutes on one thread. Rows that the table
 has already, from the same code and settings, are kept with their own date and commit.
 """
 
