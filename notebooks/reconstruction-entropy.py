@@ -258,7 +258,7 @@ report.figure(
     fig,
     "recon-phases",
     caption=rf"Two images ({dataset}) as they come back from layers of untrained tanh networks of width {width} in the three phases ($\sigma_b^2={sigma_b2:g}$; decoders trained "
-    rf"for {decoder_steps} batches). From layer {phase_depth} of the ordered network both digits come back as the same picture (root mean square difference {differ[0]:.3f}), from the chaotic one as pictures that "
+    rf"for {decoder_steps} batches). From layer {phase_depth} of the ordered network both digits come back as the same picture (root mean square difference {differ[0]:.1g}), from the chaotic one as pictures that "
     rf"differ ({differ[2]:.2f}) but no longer by what the inputs were.",
     alt="Grid of reconstructed digits, a 0 and a 3, by layer. Correlation with the input over 100 images at the last layer: "
     + ", ".join(f"{name} {kept[k]:.2f}" for k, name in enumerate(NAMES))
@@ -326,7 +326,7 @@ for panel, k, name in zip(panels, range(3), NAMES, strict=True):
         ylim=(-0.05, 1.02),
     )
 panels[0].set_ylabel("correlation with the input")
-panels[1].legend(title=r"floor $\tau$", loc="lower left", fontsize=8)
+panels[1].legend(title=r"floor $\tau$", loc="lower left", fontsize=10)
 report.figure(
     fig,
     "recon-floor",
@@ -450,8 +450,8 @@ panels[0].axhline(all_lost, color="0.4", ls=":", lw=1, label="mean picture inste
 panels[1].axhline(
     lossless, color="0.4", ls="--", lw=1, label="the images themselves"
 )
-panels[0].legend(fontsize=8)
-panels[1].legend(fontsize=8, loc="center right")
+panels[0].legend(fontsize=9, loc="lower right")
+panels[1].legend(fontsize=10, loc="center right")
 mean_cutoffs = {
     measure: [float(found[k].mean()) for k in range(3)]
     for measure, found in cutoffs.items()
@@ -966,7 +966,7 @@ estimates = np.array([searches[n].value for n in search_widths])
 search_interval = np.array([searches[n].interval for n in search_widths])
 errors = np.abs(search_interval - estimates[:, None]).T
 
-fig, axes = plt.subplots(1, 3, figsize=(11, 3.5))
+fig, axes = plt.subplots(1, 3, figsize=(11, 4.2))
 shown_layers = list(range(1, search_depth + 1))
 for search_colour, w2 in zip(
     figures.CYCLE, (search_low, search_high), strict=False
@@ -1004,7 +1004,7 @@ axes[0].set(
     xlabel=r"layer $\ell$",
     ylabel=r"$r_\ell$ and $\Delta_\ell$",
 )
-axes[0].legend(fontsize=7)
+axes[0].legend(fontsize=9, loc="lower left")
 ordered = steps.sort_index()
 axes[1].axhline(0, color="0.6", lw=0.8)
 axes[1].plot(ordered.index, ordered, "-", color=figures.CYCLE[0], lw=1)
@@ -1060,8 +1060,8 @@ axes[2].axhline(search_line, color="k", ls=":", lw=1, label="infinite width")
 axes[2].set(xscale="log", xlabel="width $N$", ylabel=r"critical $\sigma_w^2$")
 axes[2].set_xticks(search_widths, [str(n) for n in search_widths])
 axes[2].minorticks_off()
-axes[2].set_ylim(top=axes[2].get_ylim()[1] + 0.25)
-axes[2].legend(fontsize=7, loc="upper right")
+axes[2].set_ylim(top=axes[2].get_ylim()[1] + 0.5)
+axes[2].legend(fontsize=9, loc="upper right")
 listed = "; ".join(
     f"width {n}: {searches[n].value:.2f} ({a:.2f} to {b:.2f})"
     for n, (a, b) in zip(search_widths, search_interval, strict=True)
@@ -2551,7 +2551,7 @@ report.figure(
     + ".",
 )
 
-# %%
+# %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(11, 4.8), sharey=True)
 LINES = {
     "right": ("right decisions: the true digit", "black", "s"),
@@ -3675,7 +3675,7 @@ report.claim(
 #
 # **The first order of the relative entropy.** A.13 has the wrong sign and A.14 is identically zero; {eq}`eq-recon-second` is what replaces them, and {numref}`recon-second` shows the orders.
 
-# %%
+# %% tags=["hide-input"]
 report.erratum(
     "recon-1",
     source="A.14",
@@ -3700,7 +3700,7 @@ report.erratum(
 # **Which phase does not saturate.** Appendix A.2 says that the reconstruction entropy "does not saturate" in the chaotic phase, and one sentence later that it saturates
 # in the ordered and in the chaotic phase. The first must read "at criticality". (Below, "$\eta^*=L$" must read $\ell^*=L$.)
 
-# %%
+# %% tags=["hide-input"]
 report.erratum(
     "recon-3",
     source="A.2",
@@ -3827,7 +3827,7 @@ report.erratum(
 # %% [markdown]
 # **One figure, two bias variances.** Which of them figure 5 has decides where its optimum lies; see {numref}`recon-residual`.
 
-# %%
+# %% tags=["hide-input"]
 report.erratum(
     "recon-5",
     statement="The bias variance of fig. 5 is given as 2e-5 in the text and as 5e-2 in the caption.",
@@ -3845,7 +3845,7 @@ report.erratum(
 # %% [markdown]
 # **Softmax of a softmax.** The published code puts a tanh and a softmax behind the last layer, and its loss applies a softmax once more.
 
-# %%
+# %% tags=["hide-input"]
 report.erratum(
     "recon-7",
     source="public code",
@@ -3864,7 +3864,7 @@ report.erratum(
 # %% [markdown]
 # **One figure, two networks.** Figure 6 shows a wide network by the text and a shrinking one by the caption.
 
-# %%
+# %% tags=["hide-input"]
 report.erratum(
     "recon-9",
     source="fig. 6, text against caption",
@@ -3885,7 +3885,7 @@ report.erratum(
 # %% [markdown]
 # **Which network was timed?** Table 1 does not say how deep its networks are. The decoders were trained one after another, so that a prediction takes as long as one decoder times their number.
 
-# %%
+# %% tags=["hide-input"]
 report.erratum(
     "recon-11",
     source="Table 1",

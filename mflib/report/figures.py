@@ -141,11 +141,13 @@ def figure(
 def power_of_ten(x: float) -> str:
     """Write a number ≥ 0 for a formula, those below 0.001 as a power of ten.
 
-    >>> power_of_ten(0.05), power_of_ten(2.01e-5)
-    ('0.05', '2.01\\\\times10^{-5}')
+    >>> power_of_ten(0.05), power_of_ten(2.01e-5), power_of_ten(2e-5)
+    ('0.05', '2.01\\\\times10^{-5}', '2\\\\times10^{-5}')
     """
     mantissa, exponent = f"{x:.2e}".split("e")
-    return f"{x:.4g}" if x >= 1e-3 or x == 0 else rf"{mantissa}\times10^{{{int(exponent)}}}"
+    if x >= 1e-3 or x == 0:
+        return f"{x:.4g}"
+    return rf"{float(mantissa):g}\times10^{{{int(exponent)}}}"
 
 
 def accuracy_map(
