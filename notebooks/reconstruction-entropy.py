@@ -1441,21 +1441,51 @@ def arch_depth_mean(entropy, layers):
     return np.trapezoid(entropy, layers, axis=-1) / (layers[-1] - layers[0])
 
 
-def arch_entropy_map(
-    ax, sigma_w2, layers, entropy, low, high, critical, label="theory"
-):
-    """Draw an entropy (σ_w², layers) with the critical weight variance over it."""
-    mesh = ax.pcolormesh(
-        np.arange(len(sigma_w2)), layers, entropy.T, vmin=low, vmax=high,
-        cmap=figures.SEQUENTIAL, shading="gouraud",
-    )  # fmt: skip
-    at = np.interp(np.log(critical), np.log(sigma_w2), np.arange(len(sigma_w2)))
-    ax.axvline(at, color="black", lw=3.5)
-    ax.axvline(at, color="white", lw=1.8, ls="--", label=f"{label}, {critical:.2f}")
-    ax.set_xticks(np.arange(len(sigma_w2)), [f"{w:g}" for w in sigma_w2])
-    ax.set(xlabel=r"weight variance $\sigma_w^2$")
-    ax.grid(False)
-    return mesh
+def arch_entropy_maps(maps, sigma_w2, layers, low, lines):
+    """Draw two maps, title → entropy (σ_w², layers), with a critical line each; leave a third panel."""
+    fig, axes = plt.subplots(1, 3, figsize=(11, 4), width_ratios=[1, 1, 0.95])
+    high = max(entropy.max() for entropy in maps.values())
+    places = np.arange(len(sigma_w2))
+    for ax, (title, entropy), line in zip(axes, maps.items(), lines, strict=False):
+        mesh = ax.pcolormesh(
+            places, layers, entropy.T, vmin=low, vmax=high, cmap=figures.SEQUENTIAL,
+            shading="gouraud",
+        )  # fmt: skip
+        at = np.interp(np.log(line), np.log(sigma_w2), places)
+        ax.axvline(at, color="black", lw=3.5)
+        ax.axvline(at, color="white", lw=1.8, ls="--", label=f"theory, {line:.2f}")
+        ax.set_xticks(places, [f"{w:g}" for w in sigma_w2])
+        ax.tick_params(axis="x", labelsize="small", rotation=45)
+        ax.yaxis.get_major_locator().set_params(integer=True)
+        ax.set(xlabel=r"weight variance $\sigma_w^2$", title=title)
+        ax.grid(False)
+    axes[0].set_ylabel("layer")
+    for ax in axes[: len(set(lines))]:
+        figures.map_legend(ax, "upper right")
+    fig.get_layout_engine().set(wspace=0.08)
+    fig.colorbar(
+        mesh,
+        ax=axes[:2],
+        label=r"differential entropy $S$ (nats)",
+        shrink=0.9,
+        extend="min",
+    )
+    return fig, axes
+
+
+def arch_depth_means(ax, scores, sigma_w2, line):
+    """Draw means over depth, label → (σ_w², networks), with the spread of networks as bars."""
+    for (label, score), colour in zip(scores.items(), figures.CYCLE, strict=False):
+        ax.errorbar(
+            sigma_w2, score.mean(1), np.ptp(score, axis=1) / 2, fmt="o-", ms=4, capsize=2,
+            color=colour, label=label,
+        )  # fmt: skip
+    ax.axvline(line, color="black", lw=1, ls="--")
+    ax.set(
+        xlabel=r"weight variance $\sigma_w^2$",
+        ylabel=r"$S$, mean over depth (nats)",
+        title="where it peaks",
+    )
 
 
 # %%
@@ -1523,47 +1553,19 @@ noise_contrast = [
     (found.mean(1) - found.mean((0, 1))).ravel() for found in arch_maps.values()
 ]
 noise_map_agreement = float(stats.spearmanr(*noise_contrast).statistic)
-arch_high = max(found.max() for found in arch_maps.values())
 
-fig, axes = plt.subplots(1, 3, figsize=(11, 4), width_ratios=[1, 1, 0.95])
-for ax, (arch_name, arch_found) in zip(axes, arch_maps.items(), strict=False):
-    arch_mesh = arch_entropy_map(
-        ax,
-        arch_sigma_w2,
-        arch_layers,
-        arch_found.mean(1),
-        arch_floor,
-        arch_high,
-        arch_critical,
-    )
-    ax.set_title(arch_name)
-axes[0].set_ylabel("layer")
-figures.map_legend(axes[0], "upper right")
-fig.get_layout_engine().set(wspace=0.08)
-fig.colorbar(
-    arch_mesh,
-    ax=axes[:2],
-    label=r"differential entropy $S$ (nats)",
-    shrink=0.9,
-    extend="min",
+fig, axes = arch_entropy_maps(
+    {name: found.mean(1) for name, found in arch_maps.items()},
+    arch_sigma_w2,
+    arch_layers,
+    arch_floor,
+    [arch_critical] * 2,
 )
-for (arch_name, arch_score), arch_colour in zip(
-    arch_scores.items(), figures.CYCLE, strict=False
-):
-    axes[2].errorbar(
-        arch_sigma_w2, arch_score.mean(1), np.ptp(arch_score, axis=1) / 2, fmt="o-", ms=4, color=arch_colour,
-        capsize=2, label=arch_name,
-    )  # fmt: skip
+arch_depth_means(axes[2], arch_scores, arch_sigma_w2, arch_critical)
 axes[2].plot(
     noise_faithful_w2, arch_depth_mean(noise_trained, arch_layers), "s", ms=7, mfc="none",
     color=figures.CYCLE[2], label="noise, decoders trained",
 )  # fmt: skip
-axes[2].axvline(arch_critical, color="black", lw=1, ls="--")
-axes[2].set(
-    xlabel=r"weight variance $\sigma_w^2$",
-    ylabel=r"$S$, mean over depth (nats)",
-    title="where it peaks",
-)
 axes[2].legend(fontsize="small", loc="lower right")
 noise_written = {
     name: f"{np.mean(found):.2f}" for name, found in arch_peaks.items()
@@ -1839,42 +1841,18 @@ conv_peaks = {
     )
     for c, score in conv_scores.items()
 }
-fig, axes = plt.subplots(1, 3, figsize=(11, 4), width_ratios=[1, 1, 0.95])
-arch_high = max(found.max() for found in conv_maps.values())
-for ax, (conv_channels, arch_found) in zip(axes, conv_maps.items(), strict=False):
-    arch_mesh = arch_entropy_map(
-        ax,
-        arch_conv_sigma_w2,
-        conv_layers,
-        arch_found.mean(1),
-        -10,
-        arch_high,
-        conv_critical,
-    )
-    ax.tick_params(axis="x", labelsize="small", rotation=45)
-    ax.set_title(f"{conv_channels} channels")
-axes[0].set_ylabel("layer")
-figures.map_legend(axes[0], "upper right")
-fig.get_layout_engine().set(wspace=0.08)
-fig.colorbar(
-    arch_mesh,
-    ax=axes[:2],
-    label=r"differential entropy $S$ (nats)",
-    shrink=0.9,
-    extend="min",
+fig, axes = arch_entropy_maps(
+    {f"{c} channels": found.mean(1) for c, found in conv_maps.items()},
+    arch_conv_sigma_w2,
+    conv_layers,
+    -10,
+    [conv_critical] * 2,
 )
-for (conv_channels, arch_score), arch_colour in zip(
-    conv_scores.items(), figures.CYCLE, strict=False
-):
-    axes[2].errorbar(
-        arch_conv_sigma_w2, arch_score.mean(1), np.ptp(arch_score, axis=1) / 2, fmt="o-", ms=4, capsize=2,
-        color=arch_colour, label=f"{conv_channels} channels",
-    )  # fmt: skip
-axes[2].axvline(conv_critical, color="black", lw=1, ls="--")
-axes[2].set(
-    xlabel=r"weight variance $\sigma_w^2$",
-    ylabel=r"$S$, mean over depth (nats)",
-    title="where it peaks",
+arch_depth_means(
+    axes[2],
+    {f"{c} channels": score for c, score in conv_scores.items()},
+    arch_conv_sigma_w2,
+    conv_critical,
 )
 axes[2].legend(fontsize="small", loc="lower right")
 report.figure(
@@ -2117,25 +2095,17 @@ residual_scanned = np.geomspace(
     max(arch_resnet_sigma_w2[-1], arch_train_sigma_w2[-1]),
     25,
 )
-fig, axes = plt.subplots(1, 3, figsize=(11, 4), width_ratios=[1, 1, 0.95])
-arch_high = max(found[:, :, 0].max() for found in residual_maps.values())
-for ax, (residual_b2, arch_found), arch_place in zip(
-    axes, residual_maps.items(), ("text", "caption"), strict=False
-):
-    arch_mesh = arch_entropy_map(
-        ax, arch_resnet_sigma_w2, residual_layers, arch_found[:, :, 0].mean(1), arch_floor, arch_high,
-        residual_lines[residual_b2],
-    )  # fmt: skip
-    ax.set_title(f"{residual_bias_label[residual_b2]} ({arch_place})")
-    figures.map_legend(ax, "upper right")
-axes[0].set_ylabel("layer")
-fig.get_layout_engine().set(wspace=0.08)
-fig.colorbar(
-    arch_mesh,
-    ax=axes[:2],
-    label=r"differential entropy $S$ (nats)",
-    shrink=0.9,
-    extend="min",
+fig, axes = arch_entropy_maps(
+    {
+        f"{residual_bias_label[b]} ({place})": found[:, :, 0].mean(1)
+        for (b, found), place in zip(
+            residual_maps.items(), ("text", "caption"), strict=True
+        )
+    },
+    arch_resnet_sigma_w2,
+    residual_layers,
+    arch_floor,
+    [residual_lines[b] for b in residual_maps],
 )
 for residual_b2, arch_colour in zip(
     arch_resnet_sigma_b2, figures.CYCLE, strict=False
