@@ -1,0 +1,327 @@
+"""What nbgrader is configured with: how submissions run, and what feedback shows of them.
+
+nbgrader grades; its notebooks pass through a row of preprocessors, and three of them are ours:
+
+- ``RestoreCells`` puts back cells that were deleted, where they belong;
+- ``Execute`` runs a submission isolated (``mflib.classroom.isolation``), gives the kernel the
+  token of the submission's id, and goes on after a cell that never ended or killed the kernel;
+- ``HideTests`` takes the hidden tests out of feedback, and whatever quotes them.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbconvert.preprocessors import ClearMetadataPreprocessor, CSSHTMLHeaderPreprocessor
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell, new_output
+from nbgrader import preprocessors as standard
+from nbgrader import utils
+from nbgrader.api import Gradebook
+from traitlets import Float, Integer, TraitError, Unicode, validate
+
+from mflib.classroom import isolation, marks, tokens
+
+KEY = "token.key"  # beside the gradebook
+
+
+class RestoreCells(standard.NbGraderPreprocessor):
+    """Puts back every locked, test and answer cell that a submission lacks, each after a note."""
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Return the notebook with each missing cell after the one that came before it."""
+        known = resources["nbgrader"]
+        with Gradebook(known["db_url"]) as gradebook:
+            source = gradebook.find_notebook(known["notebook"], known["assignment"])
+            points = {cell.name: cell.max_score for cell in source.grade_cells}
+            answers = {cell.name for cell in source.solution_cells}
+            place = -1
+            for cell in source.source_cells:
+                at = _position(nb, cell.name)
+                if at is None and cell.name in answers - points.keys():
+                    continue  # code that was deleted: its tests say so
+                if at is None:
+                    note = "*The cell below was missing from what was handed in, and was put back.*"
+                    restored = [new_markdown_cell(note), _restored(cell, points, answers)]
+                    nb.cells[place + 1 : place + 1] = restored
+                    at = place + len(restored)
+                place = at
+        return nb, resources
+
+
+def _position(nb: NotebookNode, name: str) -> int | None:
+    for index, cell in enumerate(nb.cells):
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == name:
+            return index
+    return None
+
+
+def _restored(source: Any, points: dict[str, float], answers: set[str]) -> NotebookNode:
+    """Return a cell as the release has it, with the hidden tests that the gradebook knows."""
+    role: dict[str, Any] = {
+        "grade_id": source.name,
+        "cell_type": source.cell_type,
+        "grade": source.name in points,
+        "solution": source.name in answers,
+        "locked": source.locked,
+        "task": False,
+        "checksum": source.checksum,
+        "schema_version": 3,
+    }
+    if source.name in points:
+        role["points"] = points[source.name]
+    cell = NotebookNode(
+        id=source.name,
+        cell_type=source.cell_type,
+        metadata=NotebookNode(nbgrader=NotebookNode(role)),
+        source=source.source,
+    )
+    if source.cell_type == "code":
+        cell.update(outputs=[], execution_count=None)
+    return cell
+
+
+class Execute(standard.Execute):
+    """Runs a submission in an isolated kernel, with a fair end for cells that do not end well.
+
+    A cell that runs longer than ``timeout`` seconds or kills its kernel gets an error that says
+    so; the notebook is then run again without it, in a fresh kernel, so that the answers before
+    and after keep their marks. After ``restarts`` such cells the rest is not run.
+    """
+
+    timeout = Integer(60, help="Seconds that one cell may run.").tag(config=True)
+    seconds = Integer(600, help="Seconds that one submission may run, restarts included.").tag(
+        config=True
+    )
+    memory_gib = Float(4.0, help="GiB of memory that one submission may use.").tag(config=True)
+    restarts = Integer(3, help="Kernels that a submission may lose.").tag(config=True)
+    output_mib = Float(1.0, help="MiB of text that one cell may print; the rest is dropped.").tag(
+        config=True
+    )
+    isolation = Unicode(
+        "best",
+        help="'best' this machine allows, or no less than 'sandbox', 'network' or 'limits'.",
+    ).tag(config=True)
+
+    interrupt_on_timeout = False
+
+    @validate("isolation")
+    def _known_level(self, proposal: Any) -> str:
+        value = str(proposal["value"])
+        if value not in ("best", *isolation.LEVELS):
+            raise TraitError(
+                f"isolation={value!r} must be 'best', 'sandbox', 'network' or 'limits'"
+            )
+        return value
+
+    def level(self) -> str:
+        """Return the level that submissions run at.
+
+        Raises RuntimeError if this machine does not allow the level that the course asks for.
+        """
+        best = isolation.best_level()
+        if self.isolation == "best":
+            return best
+        if isolation.LEVELS.index(best) > isolation.LEVELS.index(self.isolation):
+            raise RuntimeError(
+                f"isolation={self.isolation!r} is asked for, and this machine allows {best!r}: "
+                "install bubblewrap, or allow users their own namespaces"
+            )
+        return self.isolation
+
+    def preprocess(self, nb: NotebookNode, resources: Any, km: Any = None) -> tuple[Any, Any]:
+        """Run the notebook, as often as it takes to get past cells that kill their kernel."""
+        known = resources["nbgrader"]
+        # nbgrader works in the course's folder
+        self._token = tokens.make(tokens.load_key(Path(KEY).resolve()), known["student"])
+        self._level = self.level()
+        if self._level != "sandbox":
+            self.log.warning(isolation.describe(self._level))
+        files = Path(resources["metadata"]["path"])
+        self._end = time.monotonic() + self.seconds
+        self._lost: dict[int, str] = {}
+        while True:
+            self._at, self._allowed, self._printed = -1, self.timeout, 0
+            self._scratch = isolation.Scratch(files)
+            try:
+                return super().preprocess(nb, resources, km)
+            except CellTimeoutError:
+                self._lost[self._at] = (
+                    f"This cell was stopped: it ran longer than {self._allowed} seconds."
+                )
+            except DeadKernelError:
+                self._lost[self._at] = (
+                    "Python ended while this cell ran: did it use more than "
+                    f"{self.memory_gib:g} GiB of memory, or leave Python?"
+                )
+            finally:
+                self._scratch.close()
+            self.log.warning("Cell %d of %s: %s", self._at, known["student"], self._lost[self._at])
+
+    def create_kernel_manager(self) -> Any:
+        """Return a manager of an isolated kernel."""
+        limits = isolation.Limits(self.seconds, self.memory_gib)
+        self.km = isolation.IsolatedKernelManager.make(
+            self._level, limits, self._scratch, kernel_name="python3", config=self.config
+        )
+        return self.km
+
+    def start_new_kernel(self, **kwargs: Any) -> None:
+        """Start the kernel in its scratch folder, told whose submission it runs."""
+        kwargs["cwd"] = str(self._scratch.work)
+        kwargs["env"] = dict(
+            self.km.environment(NBGRADER_EXECUTION="autograde", MFLIB_TOKEN=self._token)
+        )
+        super().start_new_kernel(**kwargs)
+
+    def preprocess_cell(self, cell: Any, resources: Any, index: int) -> tuple[Any, Any]:
+        """Run one cell, or say why it is not run."""
+        if cell.cell_type != "code":
+            return cell, resources
+        left = self._end - time.monotonic()
+        if index in self._lost:
+            _stop(cell, "NotFinished", self._lost[index])
+        elif len(self._lost) > self.restarts:
+            _stop(cell, "NotRun", "This cell was not run: too many before it did not end well.")
+        elif left < 1:
+            _stop(
+                cell,
+                "NotRun",
+                f"This cell was not run: the notebook had used its {self.seconds} seconds.",
+            )
+        else:
+            self._at = index
+            self._printed = 0
+            self._allowed = max(1, min(self.timeout, int(left)))
+            # A test cell leaves no trace in the history, where later cells could read it.
+            self.execute_cell(cell, index, store_history=not utils.is_grade(cell))
+        return cell, resources
+
+    def _get_timeout(self, cell: Any) -> int:
+        return self._allowed
+
+    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+        """Take a kernel's message, and drop what a cell prints beyond its share."""
+        if msg["msg_type"] in ("stream", "display_data", "execute_result", "error"):
+            size = len(str(msg["content"]))
+            if self._printed + size > self.output_mib * 2**20:
+                return None
+            self._printed += size
+        return super().process_message(msg, cell, cell_index)
+
+
+def _stop(cell: Any, name: str, sentence: str) -> None:
+    """Give a cell the error that says why it has no output of its own."""
+    error = new_output("error", ename=name, evalue=sentence, traceback=[f"{name}: {sentence}"])
+    cell.outputs = [error]
+
+
+class HideTests(standard.NbGraderPreprocessor):
+    """Takes hidden tests out of a notebook, their traces in outputs, and what tests did not write.
+
+    Of a test cell's output, the marks stay: lines whose sentences stand in the cell's own text or
+    in ``marks.NOTES``. Of an error in it, the kind stays. Of other cells, outputs that quote a
+    line of any hidden test go.
+    """
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Return the notebook as its student may see it."""
+        secret: set[str] = set()
+        for cell in nb.cells:
+            if utils.is_grade(cell) and cell.cell_type == "code" and not utils.is_solution(cell):
+                secret |= _hidden_lines(cell.source)
+        for cell in nb.cells:
+            if cell.cell_type != "code":
+                continue
+            if utils.is_grade(cell) and not utils.is_solution(cell):
+                cell.outputs = _marks_only(cell)
+                cell.source = _without_hidden(cell.source)
+            else:
+                cell.outputs = [_withheld(o) if _quotes(o, secret) else o for o in cell.outputs]
+        return nb, resources
+
+
+_HIDDEN = re.compile(
+    r"^[^\n]*BEGIN HIDDEN TESTS[^\n]*\n(.*?)^[^\n]*END HIDDEN TESTS[^\n]*$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def _hidden_lines(source: str) -> set[str]:
+    """Return the lines of hidden tests that are long enough to tell from everybody's code."""
+    lines = (line.strip() for block in _HIDDEN.findall(source) for line in block.splitlines())
+    return {line for line in lines if len(line) >= 16}
+
+
+def _without_hidden(source: str) -> str:
+    return _HIDDEN.sub("# hidden tests", source)
+
+
+def _sentences(source: str) -> set[str]:
+    """Return every text between quotes of a cell; those next to each other are one."""
+    nodes = ast.walk(ast.parse(source))
+    return {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
+def _marks_only(cell: NotebookNode) -> list[NotebookNode]:
+    allowed = _sentences(cell.source) | set(marks.NOTES.values())
+    kept: list[NotebookNode] = []
+    for output in cell.outputs:
+        if output.output_type == "stream" and output.name == "stdout":
+            lines = [line for line in output.text.splitlines() if _is_mark(line, allowed)]
+            if lines:
+                kept.append(new_output("stream", name="stdout", text="\n".join(lines) + "\n"))
+        elif output.output_type == "error":
+            ours = output.ename in ("NotFinished", "NotRun")
+            text = output.evalue if ours else "The test stopped before its end."
+            kept.append(
+                new_output("error", ename="NoMarks", evalue=text, traceback=[f"No marks: {text}"])
+            )
+    return kept
+
+
+_MARK = re.compile(r"(?:[✓✗] [\d.]+ of [\d.]+: |    )(.*)")
+
+
+def _is_mark(line: str, allowed: set[str]) -> bool:
+    found = _MARK.fullmatch(line)
+    return found is not None and found[1] in allowed
+
+
+def _quotes(output: NotebookNode, secret: set[str]) -> bool:
+    """Tell whether an output quotes a hidden line, as text or as Python or JSON would write it."""
+    text = json.dumps(output, ensure_ascii=False)
+    plain = re.sub(r"\x1b\[[0-9;]*m|\\u001b\[[0-9;]*m", "", text)
+    return any(json.dumps(line, ensure_ascii=False)[1:-1] in plain for line in secret)
+
+
+def _withheld(output: NotebookNode) -> NotebookNode:
+    return new_output("stream", name="stdout", text="[output withheld: it quotes a test]\n")
+
+
+def configure(c: Any) -> None:
+    """Set what nbgrader runs on submissions and on feedback; ``c`` is ``get_config()``."""
+    c.Autograde.sanitize_preprocessors = [
+        standard.ClearOutput,
+        standard.DeduplicateIds,
+        standard.OverwriteKernelspec,
+        standard.OverwriteCells,
+        RestoreCells,
+        standard.CheckCellMetadata,
+    ]
+    c.Autograde.autograde_preprocessors = [
+        Execute,
+        standard.IgnorePattern,
+        ClearMetadataPreprocessor,
+        standard.LimitOutput,
+        standard.SaveAutoGrades,
+        standard.AssignLatePenalties,
+        standard.CheckCellMetadata,
+    ]
+    c.GenerateFeedback.preprocessors = [standard.GetGrades, HideTests, CSSHTMLHeaderPreprocessor]

@@ -1,0 +1,207 @@
+"""Kernels for code that nobody has read: limits, no network, and no sight of the course.
+
+Three levels, of which the first that this machine allows is taken:
+
+``sandbox``
+    bubblewrap: a file system that holds the system's programs, this Python, mflib and an empty
+    working folder, all but the last read-only; no network; no other process in sight.
+``network``
+    util-linux's ``unshare``: no network, but the files of whoever grades.
+``limits``
+    neither: only the limits on time and memory, which every level has.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.manager import AsyncKernelManager
+from traitlets import Instance
+
+import mflib
+
+LEVELS = ("sandbox", "network", "limits")
+
+# What a program needs of the system, where there is such a thing. Nothing in it is private: of
+# /etc only what the dynamic linker, fonts and time zones need.
+_SYSTEM = (
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store"),
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/alternatives", "/etc/fonts", "/etc/localtime"),
+)
+# What is passed on of the environment: whoever grades may keep secrets in the rest.
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one submission may use: seconds of processor time, GiB of memory, MiB per file."""
+
+    seconds: int = 600
+    memory_gib: float = 4.0
+    file_mib: int = 100
+
+    def apply(self) -> None:
+        """Limit this process and all that it starts; a limit once set cannot be raised again."""
+        _limit(resource.RLIMIT_CPU, self.seconds)
+        # Private memory, and not address space: libraries map far more than they touch. macOS
+        # accepts the limit and does not enforce it.
+        _limit(resource.RLIMIT_DATA, int(self.memory_gib * 2**30))
+        _limit(resource.RLIMIT_FSIZE, self.file_mib * 2**20)
+        _limit(resource.RLIMIT_CORE, 0)
+
+
+def _limit(what: int, most: int) -> None:
+    _, hard = resource.getrlimit(what)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(what, (most, most))
+
+
+class Scratch:
+    """A folder that one kernel may write to, with its sockets beside it; it goes with the kernel.
+
+    ``files`` is a folder whose files are copied into it, notebooks left out: those hold the hidden
+    tests.
+    """
+
+    def __init__(self, files: Path | None = None) -> None:
+        # in /tmp, since the path of a socket has at most 107 bytes
+        self._folder = tempfile.TemporaryDirectory(prefix="mflib-", dir=_short_temporary())
+        self.path = Path(self._folder.name).resolve()
+        self.work = self.path / "work"
+        self.sockets = self.path / "sockets"
+        self.sockets.mkdir()
+        if files is None:
+            self.work.mkdir()
+        else:
+            shutil.copytree(files, self.work, ignore=shutil.ignore_patterns("*.ipynb", ".*"))
+            for path in [self.work, *self.work.rglob("*")]:
+                path.chmod(0o755 if path.is_dir() else 0o644)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._folder.cleanup()
+
+
+def _short_temporary() -> str | None:
+    return "/tmp" if os.access("/tmp", os.W_OK) else None
+
+
+def sandboxed(command: Sequence[str], scratch: Path, level: str) -> list[str]:
+    """Return the command as it is run at a level, with ``scratch`` as all that it may write to."""
+    if level == "limits":
+        return list(command)
+    if level == "network":
+        return ["unshare", "--user", "--map-current-user", "--net", "--", *command]
+    seen = [*_SYSTEM, *_python()]
+    return [
+        *("bwrap", "--unshare-all", "--die-with-parent", "--new-session"),
+        *(word for path in seen for word in ("--ro-bind-try", path, path)),
+        *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"),
+        *("--bind", str(scratch), str(scratch), "--chdir", str(scratch / "work")),
+        # The kernel would look for its parent, not see it from in here, and end.
+        *("--unsetenv", "JPY_PARENT_PID"),
+        *("--", *command),
+    ]
+
+
+def _python() -> list[str]:
+    """Return the folders of this Python, of its packages and of mflib."""
+    folders = [
+        sys.prefix,
+        sys.base_prefix,
+        *(sysconfig.get_paths()[k] for k in ("stdlib", "purelib", "platlib")),
+    ]
+    folders += [str(Path(sys.executable).resolve().parent.parent), str(Path(mflib.__path__[0]))]
+    # the folders of a virtual environment's links lie elsewhere than their targets
+    return list(dict.fromkeys(f for path in folders for f in (path, os.path.realpath(path))))
+
+
+@functools.cache
+def best_level() -> str:
+    """Return the safest level that works here, found by trying each on a harmless command."""
+    for level in LEVELS[:-1]:
+        with tempfile.TemporaryDirectory(dir=_short_temporary()) as folder:
+            Path(folder, "work").mkdir()
+            command = sandboxed([sys.executable, "-c", "import mflib"], Path(folder), level)
+            try:
+                done = subprocess.run(command, capture_output=True, timeout=60)
+            except (OSError, subprocess.TimeoutExpired):
+                continue
+            if done.returncode == 0:
+                return level
+    return LEVELS[-1]
+
+
+def describe(level: str) -> str:
+    """Return one sentence that says what a level protects and, below the best, the remedy."""
+    if level == "sandbox":
+        return "Submissions run in a sandbox: no network, and none of your files in sight."
+    reach = "your files" if level == "network" else "the network and your files"
+    return (
+        f"Submissions run with limits on time and memory, but can reach {reach}. "
+        "Install bubblewrap, or grade in a container or as a user without rights."
+    )
+
+
+class IsolatedKernelManager(AsyncKernelManager):
+    """Starts a kernel at a level of isolation, and talks to it through sockets that are files."""
+
+    scratch = Instance(Scratch)
+    limits = Instance(Limits)
+    level: str = "limits"
+
+    @classmethod
+    def make(
+        cls, level: str, limits: Limits, scratch: Scratch, **settings: Any
+    ) -> IsolatedKernelManager:
+        """Return a manager whose kernel sees ``scratch`` and obeys ``limits``."""
+        manager = cls(
+            scratch=scratch,
+            limits=limits,
+            # A kernel without a network hears only what comes through the file system.
+            transport="ipc",
+            connection_file=str(scratch.sockets / "kernel.json"),
+            **settings,
+        )
+        manager.level = level
+        return manager
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        """Return the command that starts the kernel, whatever the notebook's kernelspec says."""
+        limits = self.limits
+        command = [
+            *(sys.executable, "-m", "mflib.classroom.kernel"),
+            *(f"{limits.seconds}", f"{limits.memory_gib}", f"{limits.file_mib}"),
+            *("-f", self.connection_file, *(extra_arguments or [])),
+        ]
+        return sandboxed(command, self.scratch.path, self.level)
+
+    def environment(self, **more: str) -> Mapping[str, str]:
+        """Return the environment of the kernel: a few harmless variables and those given."""
+        work = str(self.scratch.work)
+        kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        return {
+            **kept,
+            # two cores at most, as at most desks, and the same numbers whatever the machine has
+            **{"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"},
+            **{
+                "HOME": work,
+                "TMPDIR": work,
+                "MPLCONFIGDIR": work,
+                "IPYTHONDIR": work + "/.ipython",
+            },
+            **{"JUPYTER_PLATFORM_DIRS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            **more,
+        }
