@@ -8,24 +8,36 @@ START := $(shell date +%s)
 # The tests run side by side, so each keeps to one core.
 TEST_WORKERS ?= 2
 
-.PHONY: help setup book test lint bench clean
+# One sentence instead of make's own where there is no Python.
+HAVE_PYTHON = command -v $(PYTHON) >/dev/null || { echo 'mflib needs Python 3.11 or newer, and there is no $(PYTHON) here: install one, or name it, as in "make PYTHON=python3.12".' >&2; exit 1; }
+# Where the course is made, and the file with the students' ids.
+COURSE ?= course
+STUDENTS ?= students.csv
+
+.PHONY: help setup classroom book test lint bench assignments tokens clean
 
 help:
 	@echo 'make book    execute every notebook and build the book (what is up to date is kept)'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style and types'
 	@echo 'make bench   run the benchmarks; one JSON line per measurement'
-	@echo 'make setup   make the environment, .venv, that all of these use'
-	@echo 'make clean   remove what was made, but neither .venv nor results nor runs kept with -o'
+	@echo 'make assignments   make the course folder (COURSE=course): every assignment checked, its release without solutions'
+	@echo 'make tokens  give every id in STUDENTS=students.csv a token, in COURSE/tokens.csv'
+	@echo 'make setup   make the environment, .venv, that all of these use; make classroom adds nbgrader and JupyterLab'
+	@echo 'make clean   remove what was made, but neither .venv nor results nor courses nor runs kept with -o'
 
 setup:
-	@command -v $(PYTHON) >/dev/null || { echo 'mflib needs Python 3.11 or newer, and there is no $(PYTHON) here: install one, or name it, as in "make PYTHON=python3.12".' >&2; exit 1; }
+	@$(HAVE_PYTHON)
 	@$(PYTHON) tools/environment.py
+
+classroom:
+	@$(HAVE_PYTHON)
+	@$(PYTHON) tools/environment.py classroom
 
 book: setup
 	@MFLIB_FOLLOW_PARENT=1 $(RUN) mflib.build book $(START)
 
-test: setup
+test: classroom
 	@OMP_NUM_THREADS=1 $(RUN) pytest -n $(TEST_WORKERS) --dist loadgroup
 
 lint: setup
@@ -35,6 +47,12 @@ lint: setup
 
 bench: setup
 	@for file in benchmarks/*.py; do .venv/bin/python $$file || exit 1; done
+
+assignments: classroom
+	@$(RUN) mflib.classroom make --course "$(COURSE)"
+
+tokens: classroom
+	@$(RUN) mflib.classroom tokens --course "$(COURSE)" "$(STUDENTS)"
 
 clean:
 	rm -rf _build .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -71,8 +71,13 @@ def test_code_version_ignores_prose_and_sees_code(project):
 
 
 def test_the_arrows_of_the_package_point_one_way():
-    """Theory knows nothing of networks, experiment nothing of reports, and nothing of notebooks."""
-    allowed = {"theory": {"theory"}, "experiment": {"experiment", "theory"}, "report": {"report"}}
+    """Theory knows nothing of networks, experiment nothing of reports, the classroom of no other."""
+    allowed = {
+        "theory": {"theory"},
+        "experiment": {"experiment", "theory"},
+        "report": {"report"},
+        "classroom": {"classroom"},
+    }
     for part, may in allowed.items():
         for file in (paths.root() / "mflib" / part).glob("*.py"):
             imported = sources._imports(

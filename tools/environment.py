@@ -1,5 +1,7 @@
 """Make the project's environment, ``.venv``, with the versions that ``requirements.lock`` says.
 
+``environment.py classroom`` adds what ``requirements-classroom.lock`` names, to the same place.
+
 A new environment holds what the lock names and what that needs. After a change of the lock, what
 it names is brought to its versions, and what it no longer names stays: the lock cannot tell that
 from what a platform adds (CUDA's libraries) or a user did. Delete ``.venv`` for a new one.
@@ -20,31 +22,42 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
-LOCK = os.path.join(ROOT, "requirements.lock")
+LOCKS = {"book": "requirements.lock", "classroom": "requirements-classroom.lock"}
 DONE = os.path.join(VENV, "complete")
 LOG = os.path.join(ROOT, "_build", "setup.log")
 
 
-def wanted():
-    """Return a hash of what the environment is made from, and of where.
+def wanted(parts):
+    """Return, for each part, a hash of what it is made from, and of where.
 
     The folder counts because an environment that was moved or copied still points to its old
     place.
     """
+    return {part: _hash(LOCKS["book"], LOCKS[part], "pyproject.toml") for part in parts}
+
+
+def _hash(*names):
     digest = hashlib.sha256(ROOT.encode())
-    for name in ("requirements.lock", "pyproject.toml"):
+    for name in names:
         with open(os.path.join(ROOT, name), "rb") as file:
             digest.update(file.read())
     return digest.hexdigest()
 
 
-def is_complete():
-    """Tell whether the environment was finished, from the same lock, and its Python still runs."""
+def finished():
+    """Return the parts that the environment was finished with, and their hashes."""
     try:
         with open(DONE) as file:
-            return file.read() == wanted() and os.access(PYTHON, os.X_OK)
-    except OSError:
-        return False
+            return dict(line.split() for line in file)
+    except (OSError, ValueError):
+        return {}
+
+
+def is_complete(parts):
+    """Tell whether the environment has the parts, from these locks, and its Python still runs."""
+    done = finished()
+    right = all(done.get(part) == digest for part, digest in wanted(parts).items())
+    return right and os.access(PYTHON, os.X_OK)
 
 
 def refuse_unusable_python():
@@ -91,9 +104,11 @@ def run(command, report=None):
 class Progress:
     """A sign of life: how many of the locked packages pip has got so far."""
 
-    def __init__(self):
-        with open(LOCK) as file:
-            self.total = sum("==" in line for line in file)
+    def __init__(self, locks):
+        self.total = 0
+        for lock in locks:
+            with open(lock) as file:
+                self.total += sum("==" in line for line in file)
         self.seen = 0
 
     def __call__(self, line):
@@ -112,12 +127,13 @@ class Progress:
             print(f"  {text}", flush=True)
 
 
-def make():
-    """Make the environment, or bring a complete one to a changed lock."""
+def make(parts):
+    """Make the environment, or bring a complete one to changed locks or more parts."""
     refuse_unusable_python()
     started = time.time()
     open(LOG, "w").close()
-    print("Setting up .venv from requirements.lock (a few minutes the first time)", flush=True)
+    names = " and ".join(LOCKS[part] for part in parts)
+    print(f"Setting up .venv from {names} (a few minutes the first time)", flush=True)
     # Without its mark an environment may be half made: it is made anew. The mark goes first and
     # comes last, so that an interrupted change is not taken for a whole one either.
     if os.path.exists(DONE) and os.access(PYTHON, os.X_OK):
@@ -126,10 +142,11 @@ def make():
         shutil.rmtree(VENV, ignore_errors=True)
         run([sys.executable, "-m", "venv", VENV])
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install"]
-    run([*pip, "-r", LOCK], Progress())
+    locks = [os.path.join(ROOT, LOCKS[part]) for part in parts]
+    run([*pip, *(word for lock in locks for word in ("-r", lock))], Progress(locks))
     run([*pip, "--no-deps", "--no-build-isolation", "-e", ROOT])
     with open(DONE + ".part", "w") as file:
-        file.write(wanted())
+        file.writelines(f"{part} {digest}\n" for part, digest in wanted(parts).items())
     os.replace(DONE + ".part", DONE)
     clear = "\r\033[K" if sys.stdout.isatty() else ""
     print(f"{clear}Set up in {time.time() - started:.0f} s", flush=True)
@@ -137,14 +154,16 @@ def make():
 
 def main():
     """Make the environment if it is not complete; two at once wait for each other."""
-    if is_complete():
+    asked = {"book", *sys.argv[1:]}
+    if is_complete(asked):
         return
     os.makedirs(os.path.dirname(LOG), exist_ok=True)
     with open(os.path.join(os.path.dirname(LOG), "setup.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.set_inheritable(lock.fileno(), True)
-        if not is_complete():
-            make()
+        if not is_complete(asked):
+            # A part that was there stays up to date with the others.
+            make([part for part in LOCKS if part in asked | finished().keys()])
 
 
 if __name__ == "__main__":

@@ -265,31 +265,41 @@ def test_snakemake_alone_knows_what_to_do(quick: Project) -> None:
         assert f"mflib/{name}_theory.py" in stamp["files"]
 
 
+LOCKS = ("requirements.lock", "requirements-classroom.lock")
+
+
 def test_the_stamp_of_the_environment_follows_lock_project_and_place(tmp_path: Path) -> None:
     here = Path(__file__).resolve().parents[2]
     for place in ("one", "two"):
         (tmp_path / place / "tools").mkdir(parents=True)
-        for name in ("requirements.lock", "pyproject.toml", "tools/environment.py"):
+        for name in (*LOCKS, "pyproject.toml", "tools/environment.py"):
             (tmp_path / place / name).write_bytes((here / name).read_bytes())
     probe = (
-        "import sys; sys.path.insert(0, 'tools'); import environment; print(environment.wanted())"
+        "import json, sys; sys.path.insert(0, 'tools'); import environment; "
+        "print(json.dumps(environment.wanted(['book', 'classroom'])))"
     )
 
-    def wanted(place: str) -> str:
-        return subprocess.run(
+    def wanted(place: str) -> dict[str, str]:
+        done = subprocess.run(
             [sys.executable, "-B", "-c", probe],
             cwd=tmp_path / place,
             capture_output=True,
             text=True,
             check=True,
-        ).stdout
+        )
+        return json.loads(done.stdout)
+
+    def changed(before: dict[str, str]) -> set[str]:
+        return {part for part, digest in wanted("one").items() if digest != before[part]}
 
     first = wanted("one")
-    assert wanted("one") == first
-    assert wanted("two") != first
-    lock = tmp_path / "one" / "requirements.lock"
-    lock.write_text(lock.read_text() + "more==1\n")
-    assert wanted("one") != first
+    assert changed(first) == set()
+    assert wanted("two").items().isdisjoint(first.items())
+    # The classroom is added to the book's packages, and the book needs nothing of the classroom.
+    for name, parts in zip(LOCKS, ({"book", "classroom"}, {"classroom"}), strict=True):
+        before, lock = wanted("one"), tmp_path / "one" / name
+        lock.write_text(lock.read_text() + "more==1\n")
+        assert changed(before) == parts
 
 
 def test_an_environment_without_its_mark_is_made_anew(tmp_path: Path) -> None:
