@@ -1,0 +1,1173 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Isometry and initialisation
+#
+# On the critical line a gradient keeps its length on average. Here you find out what one layer costs beyond the average,
+# draw the weights that cost least, choose the variances of a deep network for a bound that you are given,
+# and do the same for a convolutional network. Afterwards you can
+#
+# - derive why the relative variances of the squared singular values add up over layers, and see where infinite width enters;
+# - draw matrices that are orthogonal *and* uniformly distributed, and delta-orthogonal kernels, from a Gaussian matrix and a QR decomposition;
+# - put error bars on a quantity whose samples are not independent, and tell an error bar from a bias;
+# - choose $\sigma_w^2$ and $\sigma_b^2$ for a given depth;
+# - say which Fourier modes of an image a given kernel loses, and after how many layers.
+#
+# **Time:** 80 to 90 minutes. **Points:** 40, of which 28 are given automatically and 12 by your teacher.
+# The material is in the chapters *Dynamical isometry* and *Convolutional networks and delta-orthogonal kernels* of the book.
+#
+# **Allowed:** the book, numpy, scipy, torch, matplotlib. Where a question says *by hand*, your code must not call `mflib`, and
+# must draw its matrices itself: no `scipy.stats.ortho_group`, no `torch.nn.init`. Elsewhere `mflib` is allowed. Run the notebook from the top. Cells
+# with checks show at once what already holds; the other points are given when the notebook is graded.
+#
+# Notation is that of the book: $D$ layers $z^l = W^l y^{l-1} + b^l$, $y^l = \varphi(z^l)$, with $\varphi=\tanh$ unless
+# something else is said; $\lambda$ are the squared singular values of the Jacobian $J$, that is, the eigenvalues of $J^{\mathsf T}J$.
+# Their *relative variance* is $\langle\lambda^2\rangle/\langle\lambda\rangle^2-1$.
+
+# %%
+from mflib import classroom
+
+classroom.token("")  # between the quotes: the token that your teacher gave you
+
+# %% nbgrader="locked numbers"
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+mine = classroom.begin(
+    "isometry-initialisation",
+    sigma_b2=classroom.between(0.02, 0.2, step=0.01),
+    depth=classroom.between(6, 10, step=1),
+    n_in=classroom.between(20, 40, step=5),
+    widening=classroom.one_of(2, 3, 4),
+    steepness=classroom.one_of(0.5, 0.6, 0.7, 0.8, 1.25, 1.5, 1.75, 2.0),
+    deep=classroom.one_of(60, 80, 100, 150, 200, 300),
+    bound=classroom.one_of(0.1, 0.15, 0.2, 0.25, 0.3),
+    centre=classroom.between(0.4, 0.8, step=0.05),
+    left=classroom.between(0.1, 0.4, step=0.05),
+    ring=classroom.one_of(8, 10, 12, 16, 20, 24),
+)
+mine
+
+# %% nbgrader="tests token 1" mflib="no help"
+marks = classroom.Marks(1)
+with marks.part(1, "The token is that of the id under which you hand in."):
+    classroom.check_token()
+marks.total()
+
+# %% [markdown]
+# ## 1. Variances add up
+#
+# ### 1a. A derivation (5 points, by your teacher; 15 minutes)
+#
+# Write $m_k$ for the $k$-th moment of $\lambda$, averaged over networks. All widths are large.
+#
+# 1. Begin with linear layers of widths $N_0, N_1, \dots, N_D$: $J = W^D\cdots W^1$, where $W^l$ is $N_l\times N_{l-1}$ with independent
+#    Gaussian entries of one variance, whichever. Let $J_{l-1}$ be the product of the first $l-1$ factors and $B=J_{l-1}J_{l-1}^{\mathsf T}$. Average $\operatorname{tr}(J_l^{\mathsf T}J_l)^2$
+#    over $W^l$ alone, at fixed $B$, and find what layer $l$ adds to the relative variance of the $N_0$ eigenvalues of $J^{\mathsf T}J$.
+# 2. Now let all widths be $N$ and put slopes behind the weights: $J_l = A^l W^l J_{l-1}$, $A^l$ diagonal. Let $\mu_k$ be the mean of the
+#    $2k$-th power of the slopes. Find what a layer adds with Gaussian weights and with orthogonal ones.
+#    (A hint that needs no free probability: let $C = W^lB\,W^{l\mathsf T}$. What are its diagonal entries at large $N$, and what is the sum of the squares of all its entries?)
+# 3. Conclude: mean and variance of $\lambda$ after $D$ critical layers, for both ensembles.
+# 4. Name each place at which you used that $N$ is large, or that something is independent of something else.
+
+# %% [markdown] nbgrader="essay derivation 5"
+# ### BEGIN SOLUTION
+# **1.** Let the entries of $W=W^l$ have variance $s$ and let $G=W^{\mathsf T}W$. Then
+# $\operatorname{tr}(J_l^{\mathsf T}J_l)^2=\operatorname{tr}(BGBG)$, and Wick's theorem gives
+#
+# $$\mathbb E[G_{jk}G_{mn}] = s^2\big(N_l^2\,\delta_{jk}\delta_{mn} + N_l\,\delta_{jm}\delta_{kn} + N_l\,\delta_{jn}\delta_{km}\big).$$
+#
+# Contracted with $B_{nj}B_{km}$ the three terms give $\operatorname{tr}B^2$, $\operatorname{tr}B^2$ and $(\operatorname{tr}B)^2$. Divided by $N_0$,
+#
+# $$m_2' = (sN_l)^2\Big[m_2\Big(1+\frac1{N_l}\Big) + \frac{N_0}{N_l}\,m_1^2\Big],\qquad m_1' = sN_l\,m_1 .$$
+#
+# Without the term of order $1/N_l$ the relative variance $v=m_2/m_1^2-1$ becomes $v+N_0/N_l$. It begins at 0, since $J_0$ is the unit matrix, so
+# $v=\sum_l N_0/N_l$, and $D$ for equal widths.
+#
+# **2.** $\operatorname{tr}(J_l^{\mathsf T}J_l)^2=\operatorname{tr}(A^2CA^2C)=\sum_{ij}s_is_jC_{ij}^2$ with $s_i$ the squared slopes, of mean $\mu_1$ and mean square $\mu_2$.
+# The diagonal entries $C_{ii}=w_i^{\mathsf T}Bw_i$, with $w_i$ a row of $W$, all tend to $\sigma_w^2m_1$: their fluctuations are of order $N^{-1/2}$. They contribute $N\mu_2\sigma_w^4m_1^2$.
+# The other entries contribute $\mu_1^2\sum_{i\ne j}C_{ij}^2$, as $s_i$ and $s_j$ are independent. With Gaussian rows $\mathbb E\,C_{ij}^2=\sigma_w^4\operatorname{tr}B^2/N^2$, which makes the sum $N\sigma_w^4m_2$.
+# With orthogonal weights $\operatorname{tr}C^2=\sigma_w^4\operatorname{tr}B^2$ exactly, which *includes* the diagonal, and the sum is $N\sigma_w^4(m_2-m_1^2)$. So
+#
+# $$m_2' = \sigma_w^4\begin{cases}\mu_1^2m_2+\mu_2m_1^2&\text{Gaussian}\\ \mu_1^2(m_2-m_1^2)+\mu_2m_1^2&\text{orthogonal}\end{cases}
+# \qquad v' = v+\begin{cases}\mu_2/\mu_1^2\\ \mu_2/\mu_1^2-1 .\end{cases}$$
+#
+# **3.** With $\chi_1=\sigma_w^2\mu_1=1$ the mean is 1 at every depth, and the variance is $D\mu_2/\mu_1^2$ (Gaussian) or $D(\mu_2/\mu_1^2-1)$ (orthogonal).
+#
+# **4.** Large $N$: the term $1/N_l$ dropped; $m_1$ of one network replaced by its mean (it fluctuates by order $1/N$); the diagonal of $C$ constant;
+# sums over slopes replaced by means. Independence: $W^l$ of $B$ (fresh weights); the slopes of one another and of $C$: they come from the
+# same weights as $C$, and depend on them through one direction of $N$ only, that of the signal.
+#
+# **Rubric.** 1 point for Wick's three terms (or an equal argument); 1 for $N_0/N_l$ and the sum; 1 for the Gaussian layer with slopes; 1 for the
+# orthogonal one (the diagonal counted once); 1 for naming at least two uses of large $N$ and that slopes and weights are not independent in a network.
+# An answer by the S-transform earns the points of part 2 if the first two orders of $S$ are derived, not quoted.
+# ### END SOLUTION
+
+# %% [markdown]
+# ### 1b. Where to put the narrow layer (2 points; 5 minutes)
+#
+# Turn part 1 of your derivation into code, *by hand*: the relative variance of $\lambda$ for linear Gaussian layers of the given widths, in the limit in
+# which all widths are large at fixed ratios. Then name the narrowest place: a network has widths $N$, but one of its layers, be it $l=1$, $l=D$ or one between,
+# may have only $N/10$ neurons. Does it matter to the relative variance which one? Set `it_matters` to `True` or `False`.
+
+
+# %% nbgrader="solution linear"
+def linear_variance(widths):
+    """Return the relative variance of the eigenvalues of J'J for linear Gaussian layers.
+
+    widths: the D + 1 numbers N_0, N_1, ..., N_D.
+    """
+    ### BEGIN SOLUTION
+    widths = np.asarray(widths, dtype=float)
+    return float(np.sum(widths[0] / widths[1:]))
+    ### END SOLUTION
+
+
+### BEGIN SOLUTION
+it_matters = False
+### END SOLUTION
+
+# %% nbgrader="tests linear-tests 2" mflib="noticed"
+marks = classroom.Marks(2)
+with marks.part(
+    0.5,
+    "Equal widths: each Gaussian layer adds 1.",
+    hint="How many layers do D + 1 widths make?",
+):
+    classroom.close(linear_variance([100] * 6), 5.0, rtol=1e-9)
+### BEGIN HIDDEN TESTS
+mine_graded = classroom.graded()
+rng = np.random.default_rng([1, mine_graded.n_in, mine_graded.depth])
+for_test = [[int(n) for n in rng.integers(20, 400, size=size)] for size in (2, 4, 7)]
+right_values = [sum(widths[0] / n for n in widths[1:]) for widths in for_test]
+with marks.part(
+    1,
+    "Unequal widths, narrow to wide and wide to narrow.",
+    hint="There are N_0 eigenvalues, zeros among them counted. Which trace is divided by which width?",
+    by_hand=True,
+):
+    for widths, right in zip(for_test, right_values, strict=True):
+        classroom.close(linear_variance(list(widths)), right, rtol=1e-9)
+with marks.part(
+    0.5,
+    "The place of a narrow layer.",
+    hint="Move one small number through the list of widths, from the second place on.",
+):
+    assert isinstance(it_matters, bool | np.bool_)
+    classroom.same(bool(it_matters), False)
+### END HIDDEN TESTS
+marks.total()
+
+# %% [markdown]
+# ## 2. Orthogonal weights by hand (4 points; 12 minutes)
+#
+# Write a function that draws an $n_\text{out}\times n_\text{in}$ matrix $W = g\,H$ with gain $g$. $H$ has orthonormal columns if
+# $n_\text{out}\ge n_\text{in}$ and orthonormal rows otherwise, and it is *Haar distributed*: turning it by any fixed orthogonal matrix, from the
+# left or the right, does not change its law. Do it *by hand*, from a QR decomposition of a Gaussian matrix.
+#
+# Orthogonality is checked in every single matrix; the law is checked in thousands of them. A QR decomposition is unique only up to signs, and a
+# library has to choose them somehow. Look at the diagonal of a few $Q$ that numpy returns before you trust it.
+#
+# Then set `gain_mean_field`. A layer has your `n_in` inputs and `n_in * widening` outputs. For which gain $g$ do the entries of $W$ have the
+# mean-field variance $\sigma_w^2/n_\text{in}$ with $\sigma_w^2=1$? (What does that gain do to the length of a vector?)
+
+
+# %% nbgrader="solution orthogonal"
+def orthogonal(n_out, n_in, gain, generator):
+    """Return gain times a Haar distributed semi-orthogonal matrix, (n_out, n_in).
+
+    generator: a numpy.random.Generator, the only source of randomness.
+    """
+    ### BEGIN SOLUTION
+    long, short = max(n_out, n_in), min(n_out, n_in)
+    q, r = np.linalg.qr(generator.standard_normal((long, short)))
+    # LAPACK's signs depend on the matrix; with the diagonal of R positive, Q is unique and Haar
+    q = q * np.sign(np.diagonal(r))
+    return gain * (q if n_out >= n_in else q.T)
+    ### END SOLUTION
+
+
+### BEGIN SOLUTION
+gain_mean_field = np.sqrt(mine.widening)
+### END SOLUTION
+
+# %% nbgrader="tests orthogonal-tests 4" mflib="noticed"
+marks = classroom.Marks(4)
+with marks.part(
+    0.5,
+    "A square matrix of gain 1 is orthogonal.",
+    hint="Everything must be drawn from the generator that is given.",
+):
+    classroom.close(
+        orthogonal(5, 5, 1.0, np.random.default_rng(0)).T
+        @ orthogonal(5, 5, 1.0, np.random.default_rng(0)),
+        np.eye(5),
+        atol=1e-10,
+    )
+### BEGIN HIDDEN TESTS
+from unittest import mock
+
+import scipy.stats
+
+mine_graded = classroom.graded()
+seeds = np.random.SeedSequence([2, mine_graded.n_in, mine_graded.ring]).spawn(4)
+rng = np.random.default_rng(seeds[0])
+gain_for_test = float(rng.uniform(0.5, 2.0))
+
+
+def refuse(*arguments, **named):
+    """Stand in for a library's sampler."""
+    raise RuntimeError("drawn by a library")
+
+
+with marks.part(
+    0.5,
+    "More outputs than inputs: orthonormal columns times the gain.",
+    hint="Which of W'W and WW' can be a multiple of the unit matrix?",
+    by_hand=True,
+):
+    tall = np.asarray(orthogonal(9, 4, gain_for_test, np.random.default_rng(3)))
+    assert tall.shape == (9, 4)
+    classroom.close(tall.T @ tall, gain_for_test**2 * np.eye(4), atol=1e-10)
+with marks.part(
+    0.5,
+    "More inputs than outputs: orthonormal rows times the gain.",
+    hint="Decompose a tall matrix, and then?",
+    by_hand=True,
+):
+    broad = np.asarray(orthogonal(4, 9, gain_for_test, np.random.default_rng(3)))
+    assert broad.shape == (4, 9)
+    classroom.close(broad @ broad.T, gain_for_test**2 * np.eye(4), atol=1e-10)
+draws_for_test = 2000
+
+
+def many(shape, seed):
+    """Return many of the student's matrices, drawn while the libraries' samplers are refused."""
+    generator = np.random.default_rng(seed)
+    with (
+        mock.patch.object(scipy.stats.ortho_group, "rvs", refuse),
+        mock.patch.object(torch.nn.init, "orthogonal_", refuse),
+    ):
+        return np.array([orthogonal(*shape, 1.0, generator) for _ in range(draws_for_test)])
+
+
+shapes = dict(zip(((4, 4), (2, 5), (5, 2)), seeds[1:], strict=True))
+with marks.part(
+    1,
+    "Haar distribution: the mean of every entry, and of the trace, is 0.",
+    hint="Average the diagonal of 1,000 of your matrices. What decides the sign of a column of Q?",
+    by_hand=True,
+):
+    for shape, seed in shapes.items():
+        found = many(shape, seed)
+        n, k = max(shape), min(shape)
+        # entries have variance 1/n; by independent sign flips of rows the trace has k/n
+        classroom.close(
+            found.mean(axis=0), np.zeros(shape), standard_error=(n * draws_for_test) ** -0.5
+        )
+        classroom.close(
+            np.trace(found, axis1=1, axis2=2).mean(),
+            0.0,
+            standard_error=(k / n / draws_for_test) ** 0.5,
+        )
+with marks.part(
+    1,
+    "Haar distribution: the entries are uncorrelated, each of variance 1/n with n the longer side.",
+    hint="Does the sign of one entry tell anything about that of another? Look at pairs on the diagonal.",
+    by_hand=True,
+):
+    for shape, seed in shapes.items():
+        n, flat = max(shape), many(shape, seed).reshape(draws_for_test, -1)
+        # E[x^2 y^2] <= E[x^4] = 3/(n (n + 2)) for entries of a point on the sphere
+        classroom.close(
+            flat.T @ flat / draws_for_test,
+            np.eye(flat.shape[1]) / n,
+            standard_error=(3 / (n * (n + 2)) / draws_for_test) ** 0.5,
+        )
+with marks.part(
+    0.5,
+    "The gain that gives the mean-field variance.",
+    hint="The columns of H have length 1: what is the mean square of the entries of a tall H?",
+):
+    classroom.close(gain_mean_field, np.sqrt(mine_graded.widening), rtol=1e-6)
+### END HIDDEN TESTS
+marks.total()
+
+# %% [markdown]
+# ## 3. Prediction against sampling
+#
+# From here on you need the critical point at your $\sigma_b^2$. You have computed such points before, so the package may do it.
+
+# %% nbgrader="locked point"
+from mflib.theory import mean_field
+
+point = mean_field.critical_sigma_w2("tanh", mine.sigma_b2)
+sigma_w2, q_star = float(point.sigma_w2), float(point.q)
+width, n_networks = 64, 60
+print(f"sigma_w2 = {sigma_w2:.6f}, q_star = {q_star:.6f}")
+
+# %% [markdown]
+# ### 3a. What theory says (5 points; 10 minutes)
+#
+# By hand, two functions. The first returns the moments of the squared slope of tanh,
+# $\mu_k = \int\mathcal Dz\,\varphi'(\sqrt{q}\,z)^{2k}$, with a relative error of at most $10^{-6}$ for $0\le q\le1.5$ and $k\le3$. Choose the quadrature, and
+# convince yourself of its error. The second returns mean and variance (not the relative one) of $\lambda$ after $D$ layers, from
+# $\sigma_w^2$, $\mu_1$ and $\mu_2$, *on and off* the critical line.
+
+
+# %% nbgrader="solution theory"
+def slope_moment(k, q):
+    """Return mu_k = E[phi'(u)^(2k)] for phi = tanh and u ~ N(0, q), a number."""
+    ### BEGIN SOLUTION
+    # equal steps: beyond z = 12 nothing is left, and for an analytic integrand that has died out
+    # at both ends the error falls exponentially with the number of points
+    z = np.linspace(-12.0, 12.0, 2001)
+    weight = np.exp(-(z**2) / 2)
+    slope = 1 - np.tanh(np.sqrt(q) * z) ** 2
+    return float(np.sum(weight * slope ** (2 * k)) / np.sum(weight))
+    ### END SOLUTION
+
+
+def predicted(sigma_w2, mu_1, mu_2, depth, ensemble):
+    """Return the mean and the variance of lambda after depth layers, a pair of numbers.
+
+    ensemble: "orthogonal" or "gaussian".
+    """
+    ### BEGIN SOLUTION
+    mean = (sigma_w2 * mu_1) ** depth
+    added = mu_2 / mu_1**2 - (1 if ensemble == "orthogonal" else 0)
+    return mean, mean**2 * depth * added
+    ### END SOLUTION
+
+
+# %% nbgrader="tests theory-tests 5" mflib="noticed"
+marks = classroom.Marks(5)
+with marks.part(0.5, "Small signals are not bent: every moment is 1 at q = 0."):
+    classroom.close(slope_moment(1, 0.0), 1.0, rtol=1e-9)
+    classroom.close(slope_moment(2, 0.0), 1.0, rtol=1e-9)
+with marks.part(
+    0.5,
+    "Linear layers: orthogonal weights add nothing, Gaussian ones 1 each.",
+    hint="With all slopes 1, what is J for orthogonal weights? Give the mean first, then the variance.",
+):
+    classroom.close(predicted(1.0, 1.0, 1.0, 7, "orthogonal"), [1.0, 0.0], atol=1e-9)
+    classroom.close(predicted(1.0, 1.0, 1.0, 7, "gaussian"), [1.0, 7.0], atol=1e-9)
+### BEGIN HIDDEN TESTS
+from scipy import integrate
+
+mine_graded = classroom.graded()
+rng = np.random.default_rng([3, mine_graded.depth, round(100 * mine_graded.sigma_b2)])
+
+
+def moment_by_adaptive_quadrature(k, q):
+    """Return mu_k, in the variable u = sqrt(q) z."""
+    value, _ = integrate.quad(
+        lambda u: np.cosh(u) ** (-4 * k) * np.exp(-(u**2) / (2 * q)) / np.sqrt(2 * np.pi * q),
+        0,
+        40 * np.sqrt(q),
+        epsabs=1e-13,
+        epsrel=1e-11,
+        limit=500,
+    )
+    return 2 * value
+
+
+for_test = [(k, float(q)) for k in (1, 2, 3) for q in (*rng.uniform(0.05, 1.0, size=2), 1.5)]
+right_values = [moment_by_adaptive_quadrature(k, q) for k, q in for_test]
+with marks.part(
+    1,
+    "The moments of the squared slope, to three digits.",
+    hint="Is the power 2k, and is it the square root of q in the argument?",
+    by_hand=True,
+):
+    for (k, q), right in zip(for_test, right_values, strict=True):
+        classroom.close(slope_moment(k, q), right, rtol=1e-3)
+with marks.part(
+    0.5,
+    "The moments of the squared slope, to 1e-6.",
+    hint="Compare two numbers of nodes at q = 1.5 and k = 3. The integrand has poles off the real axis: what do they do to Gauss-Hermite quadrature?",
+    by_hand=True,
+):
+    for (k, q), right in zip(for_test, right_values, strict=True):
+        # half as much again as the question allows: the reference has an error too
+        classroom.close(slope_moment(k, q), right, rtol=1.5e-6)
+cases = []
+for _ in range(4):
+    mu_1 = float(rng.uniform(0.4, 0.9))
+    mu_2 = float(mu_1**2 * rng.uniform(1.1, 1.9))
+    cases.append((mu_1, mu_2, int(rng.integers(2, 12)), float(rng.uniform(0.8, 1.2))))
+with marks.part(
+    1,
+    "Orthogonal weights on the critical line.",
+    hint="What did the second part of your derivation say that a layer adds?",
+    by_hand=True,
+):
+    for mu_1, mu_2, depth, _ in cases:
+        right = [1.0, depth * (mu_2 / mu_1**2 - 1)]
+        classroom.close(predicted(1 / mu_1, mu_1, mu_2, depth, "orthogonal"), right, rtol=1e-9)
+with marks.part(
+    0.5,
+    "Gaussian weights on the critical line.",
+    hint="What did the second part of your derivation say that a layer adds?",
+    by_hand=True,
+):
+    for mu_1, mu_2, depth, _ in cases:
+        right = [1.0, depth * mu_2 / mu_1**2]
+        classroom.close(predicted(1 / mu_1, mu_1, mu_2, depth, "gaussian"), right, rtol=1e-9)
+with marks.part(
+    0.5,
+    "The mean off the critical line.",
+    hint="By what factor does one layer multiply the mean?",
+    by_hand=True,
+):
+    for mu_1, mu_2, depth, chi in cases:
+        for ensemble in ("orthogonal", "gaussian"):
+            found = predicted(chi / mu_1, mu_1, mu_2, depth, ensemble)
+            classroom.close(found[0], chi**depth, rtol=1e-9)
+with marks.part(
+    0.5,
+    "The variance off the critical line, given the variance on it.",
+    hint="Multiply every lambda by a number: what becomes of the variance?",
+    by_hand=True,
+):
+    for mu_1, mu_2, depth, chi in cases:
+        for ensemble in ("orthogonal", "gaussian"):
+            on_line = predicted(1 / mu_1, mu_1, mu_2, depth, ensemble)
+            off_line = predicted(chi / mu_1, mu_1, mu_2, depth, ensemble)
+            assert on_line[1] > 0
+            classroom.close(off_line[1], chi ** (2 * depth) * on_line[1], rtol=1e-9)
+### END HIDDEN TESTS
+marks.total()
+
+# %% [markdown]
+# ### 3b. What a network says (6 points; 15 minutes)
+#
+# By hand, three functions.
+#
+# - `jacobian` returns $J = \partial y^D/\partial y^0$ of a given tanh network at a given input.
+# - `squared_singular_values` draws one square network, and an input $y^0$ of random direction that has exactly the mean square
+#   $(q^*-\sigma_b^2)/\sigma_w^2$, so that $z^1$ has variance $q^*$; it returns the $\lambda$ of that network at that input. Weights are $\sigma_w$ times a Haar orthogonal matrix, or independent
+#   $\mathcal N(0,\sigma_w^2/N)$; biases are $\mathcal N(0,\sigma_b^2)$ in both cases. Use your `orthogonal` and your `jacobian`.
+# - `estimate` turns the $\lambda$ of many networks into four numbers: the mean of $\lambda$ and its standard error; the variance of $\lambda$ *within* a network,
+#   averaged over networks, and its standard error. Think before you divide by the square root of a number: which of the values are independent?
+
+
+# %% nbgrader="solution sampling"
+def jacobian(weights, biases, y):
+    """Return the Jacobian of a tanh network at the input y, (n_D, n_0).
+
+    weights: a list of D matrices, W^l of shape (n_l, n_(l-1)); biases: a list of D vectors (n_l,);
+    y: (n_0,).
+    """
+    ### BEGIN SOLUTION
+    product = np.eye(len(y))
+    for w, b in zip(weights, biases, strict=True):
+        y = np.tanh(w @ y + b)
+        product = (1 - y**2)[:, None] * (w @ product)
+    return product
+    ### END SOLUTION
+
+
+def squared_singular_values(width, depth, sigma_w2, sigma_b2, q_star, ensemble, generator):
+    """Return the lambda of one random tanh network, (width,).
+
+    ensemble: "orthogonal" or "gaussian"; generator: a numpy.random.Generator.
+    """
+    ### BEGIN SOLUTION
+    y = generator.standard_normal(width)
+    y *= np.sqrt((q_star - sigma_b2) / sigma_w2 / np.mean(y**2))
+    weights, biases = [], []
+    for _ in range(depth):
+        if ensemble == "orthogonal":
+            weights.append(orthogonal(width, width, np.sqrt(sigma_w2), generator))
+        else:
+            weights.append(generator.standard_normal((width, width)) * np.sqrt(sigma_w2 / width))
+        biases.append(generator.standard_normal(width) * np.sqrt(sigma_b2))
+    return np.linalg.svd(jacobian(weights, biases, y), compute_uv=False) ** 2
+    ### END SOLUTION
+
+
+def estimate(values):
+    """Return the mean, its standard error, the variance within a network, its standard error.
+
+    values: the lambda of several networks, (n_networks, width).
+    """
+    ### BEGIN SOLUTION
+    # the lambda of one network share its weights and its signal: a network is one observation
+    root = np.sqrt(len(values))
+    mean, variance = values.mean(axis=1), values.var(axis=1)
+    return (
+        mean.mean(),
+        mean.std(ddof=1) / root,
+        variance.mean(),
+        variance.std(ddof=1) / root,
+    )
+    ### END SOLUTION
+
+
+# %% nbgrader="tests sampling-tests 6" mflib="noticed"
+marks = classroom.Marks(6)
+with marks.part(
+    0.5, "Without inputs and biases all slopes are 1: the Jacobian is the product of the weights."
+):
+    w_1, w_2 = np.array([[1.0, 2.0], [0.0, 1.0], [3.0, 0.0]]), np.array([[1.0, 0.0, 2.0]])
+    classroom.close(
+        jacobian([w_1, w_2], [np.zeros(3), np.zeros(1)], np.zeros(2)), w_2 @ w_1, atol=1e-12
+    )
+with marks.part(
+    0.5, "One network has as many squared singular values as neurons in a layer, none negative."
+):
+    seen = squared_singular_values(
+        20, 3, sigma_w2, mine.sigma_b2, q_star, "gaussian", np.random.default_rng(0)
+    )
+    assert np.shape(seen) == (20,), "the shape is not (width,)"
+    assert np.min(seen) >= 0, "a squared singular value is negative"
+### BEGIN HIDDEN TESTS
+import itertools
+
+from mflib.experiment import jacobian as sampled_by_package
+
+mine_graded = classroom.graded()
+rng = np.random.default_rng([4, mine_graded.depth, mine_graded.n_in, mine_graded.ring])
+sizes = (5, 8, 6, 4)
+weights = [rng.standard_normal((m, n)) / np.sqrt(n) for n, m in itertools.pairwise(sizes)]
+biases = [0.5 * rng.standard_normal(n) for n in sizes[1:]]
+y_0 = rng.standard_normal(sizes[0])
+
+
+def network_in_torch(y):
+    """Return the output of the same network, to be differentiated."""
+    for w, b in zip(weights, biases, strict=True):
+        y = torch.tanh(torch.from_numpy(w) @ y + torch.from_numpy(b))
+    return y
+
+
+right_jacobian = torch.autograd.functional.jacobian(network_in_torch, torch.from_numpy(y_0)).numpy()
+with marks.part(
+    1.5,
+    "The Jacobian of a network of unequal layers with signals and biases.",
+    hint="Slopes of which layer multiply which weights? In which order? Are the slopes taken where the biases are already added?",
+    by_hand=True,
+):
+    classroom.close(
+        jacobian([w.copy() for w in weights], [b.copy() for b in biases], y_0.copy()),
+        right_jacobian,
+        atol=1e-9,
+    )
+
+
+def haar_for_test(n_out, n_in, gain, generator):
+    """Return what ``orthogonal`` should, so that a slip there is not paid twice."""
+    long, short = max(n_out, n_in), min(n_out, n_in)
+    q, r = np.linalg.qr(generator.standard_normal((long, short)))
+    q = gain * q * np.sign(np.diagonal(r))
+    return q if n_out >= n_in else q.T
+
+
+def jacobian_for_test(weights, biases, y):
+    """Return what ``jacobian`` should."""
+    found = np.eye(len(y))
+    for w, b in zip(weights, biases, strict=True):
+        y = np.tanh(w @ y + b)
+        found = (1 - y**2)[:, None] * (w @ found)
+    return found
+
+
+def statistics_of(log_lambda):
+    """Return mean log lambda, mean and variance of lambda of each network, (n_networks, 3)."""
+    lam = np.exp(log_lambda)
+    return np.stack([log_lambda.mean(axis=1), lam.mean(axis=1), lam.var(axis=1)], axis=1)
+
+
+critical = mean_field.critical_sigma_w2("tanh", mine_graded.sigma_b2)
+layers, neurons, seed = 4, 40, int(rng.integers(2**31))
+# drawn at the same width: what finite width does is the same on both sides
+wanted = {
+    ensemble: statistics_of(
+        sampled_by_package.sample_spectrum(
+            "tanh",
+            width=neurons,
+            depth=layers,
+            sigma_w2=float(critical.sigma_w2),
+            sigma_b2=mine_graded.sigma_b2,
+            n_networks=400,
+            seed=seed,
+            ensemble=ensemble,
+        )
+    )
+    for ensemble in ("orthogonal", "gaussian")
+}
+
+
+def compare(ensemble):
+    """Compare the student's networks with those of the package."""
+    generator = np.random.default_rng(seed)
+    point = float(critical.sigma_w2), mine_graded.sigma_b2, float(critical.q)
+    found = statistics_of(
+        np.log(
+            [
+                squared_singular_values(neurons, layers, *point, ensemble, generator)
+                for _ in range(100)
+            ]
+        )
+    )
+    right = wanted[ensemble]
+    classroom.close(
+        found.mean(axis=0),
+        right.mean(axis=0),
+        standard_error=right.std(axis=0, ddof=1) * np.sqrt(1 / len(right) + 1 / len(found)),
+    )
+
+
+kept = globals().get("orthogonal"), globals().get("jacobian")
+orthogonal, jacobian = haar_for_test, jacobian_for_test
+with marks.part(
+    1,
+    "Orthogonal networks: the spectrum of networks of width 40 and depth 4.",
+    hint="Look at the variance of z in each layer: it should be q* from the first layer on. Are the singular values squared?",
+    by_hand=True,
+):
+    compare("orthogonal")
+with marks.part(
+    1,
+    "Gaussian networks: the spectrum of networks of width 40 and depth 4.",
+    hint="Look at the variance of z in each layer: it should be q* from the first layer on. By what are the weights divided?",
+    by_hand=True,
+):
+    compare("gaussian")
+orthogonal, jacobian = kept
+# values that share a factor within a row: a row is one observation, whatever its length
+rows = np.exp(0.5 * rng.standard_normal((40, 1)) + 0.3 * rng.standard_normal((40, 50)))
+row_mean, row_variance = rows.mean(axis=1), rows.var(axis=1)
+with marks.part(
+    0.5,
+    "The estimates of mean and variance.",
+    hint="Within a network first, then over networks.",
+    by_hand=True,
+):
+    found = estimate(rows.copy())
+    # dividing by width - 1 is as good
+    classroom.close(found[0], row_mean.mean(), rtol=1e-9)
+    classroom.close(found[2], row_variance.mean(), rtol=1.1 / rows.shape[1])
+with marks.part(
+    1,
+    "Their standard errors.",
+    hint="Would 64 values of one network tell as much about the mean as one value each of 64 networks?",
+    by_hand=True,
+):
+    found = estimate(rows.copy())
+    # a jackknife, or a bootstrap of some hundred draws, differs from this by less
+    for place, each in ((1, row_mean), (3, row_variance)):
+        classroom.close(found[place], each.std(ddof=1) / np.sqrt(len(each)), rtol=0.2)
+### END HIDDEN TESTS
+marks.total()
+
+# %% [markdown]
+# ### 3c. The figure (2 points, by your teacher; 5 minutes)
+#
+# For your $\sigma_b^2$ and `mine.depth`, draw `n_networks` networks of the given `width` for each ensemble. Print a table: predicted and sampled mean and
+# variance, with standard errors, for both. Draw the histograms of $\log_{10}\lambda$ of both ensembles in one figure, with what a reader needs to read it.
+
+# %% nbgrader="essay figure 2"
+### BEGIN SOLUTION
+generator = np.random.default_rng(0)
+mu_1, mu_2 = slope_moment(1, q_star), slope_moment(2, q_star)
+fig, axis = plt.subplots(figsize=(7, 4))
+bins = np.linspace(-6, 2.5, 80)
+for ensemble in ("orthogonal", "gaussian"):
+    values = np.array(
+        [
+            squared_singular_values(
+                width, mine.depth, sigma_w2, mine.sigma_b2, q_star, ensemble, generator
+            )
+            for _ in range(n_networks)
+        ]
+    )
+    mean, mean_error, variance, variance_error = estimate(values)
+    right_mean, right_variance = predicted(sigma_w2, mu_1, mu_2, mine.depth, ensemble)
+    print(
+        f"{ensemble:10}  mean {mean:6.3f} ± {mean_error:.3f} (predicted {right_mean:.3f})   "
+        f"variance {variance:6.2f} ± {variance_error:.2f} (predicted {right_variance:.2f})   "
+        f"median of log10 lambda {np.median(np.log10(values)):.2f}"
+    )
+    axis.hist(np.log10(values).ravel(), bins, density=True, alpha=0.5, label=ensemble)
+axis.axvline(0, color="0.4", ls=":", label="isometry")
+axis.set(
+    xlabel=r"$\log_{10}\lambda$",
+    ylabel="density",
+    title=f"tanh, depth {mine.depth}, width {width}, {n_networks} networks each",
+)
+axis.legend()
+plt.show()
+# Rubric: 1 point for the table with all eight sampled and four predicted numbers; 1 point for the
+# figure: both histograms over the same bins, normalised, axes named with the variable, ensembles
+# told apart, lambda = 1 marked or named. The values themselves were graded in 3b.
+### END SOLUTION
+
+# %% [markdown]
+# ### 3d. Reading it (2 points, by your teacher; 5 minutes)
+#
+# 1. Both means agree with 1. Where does the *typical* $\lambda$ lie, and how can both be true?
+# 2. Give the difference between sampled and predicted variance in standard errors, for both ensembles. If you drew 100 times as many networks, or networks of
+#    10 times the width, which of the two would bring sampling and prediction together? Base the answer on your derivation in 1a.
+
+# %% [markdown] nbgrader="essay reading 2"
+# ### BEGIN SOLUTION
+# **1.** Most $\lambda$ are far below 1: the median is about $10^{-1}$ to $10^{-2}$ (orthogonal) and $10^{-3}$ or less (Gaussian, at depth 6 and more), and few large ones carry the mean. The logarithm adds up
+# over layers, and by Jensen's inequality its mean is below the logarithm of the mean. A mean of 1 says that a gradient of random direction keeps its length *on average*; most directions are lost.
+#
+# **2.** The sampled variances tend to lie above the predicted ones, for Gaussian weights by some ten per cent or more at width 64. In a sample of 60
+# networks this can be from less than one to several standard errors; the errors themselves are large, as few networks with a large $\lambda$ rule them. More networks shrink the standard error
+# and leave the bias, so the difference would then stand out clearly; a larger width removes it. In 1a, the terms dropped were of relative order $1/N$ per layer: the term $m_2/N_l$
+# makes $m_2$ larger by about $\frac{D}{2N}$ of itself even in linear networks. So the bias falls as $D/N$.
+#
+# **Rubric.** 1 point for the typical value with its reason (few large values carry the mean; Jensen or the sum of logarithms). 1 point for differences in standard errors
+# from the student's own table and the distinction of bias from spread with $1/N$ as its order. A difference of less than two standard errors reported as "agrees within the error, a bias of order
+# $D/N$ cannot be seen here" earns the same.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 4. Choose the variances (4 points; 12 minutes)
+#
+# A network of `mine.deep` layers has orthogonal weights and the activation $\varphi(x)=\tanh(a\,x)$ with $a$ = `mine.steepness`. Find
+# $\sigma_w^2$ and $\sigma_b^2$ such that, at infinite width,
+#
+# - the mean of $\lambda$ is 1, to two per cent;
+# - the relative variance of $\lambda$ is at most `mine.bound`;
+# - signals are not smaller than they have to be: the relative variance is at least half of the bound.
+#
+# Every pair that does this is right. Set `sigma_w2_chosen` and `sigma_b2_chosen`. You may use `mflib` as you like; it knows tanh, and you have to find out what the steepness does.
+# (Give what you computed, not rounded numbers: with many layers, two per cent are little.)
+#
+# Then: keep the bound and let the depth grow. The best variances follow power laws, $q^*\propto D^{p}$ and $\sigma_b^2\propto D^{r}$. Set `exponent_q` to $p$ and `exponent_sigma_b2` to $r$, by an expansion at small
+# $q^*$ or from numbers at depths of 1,000 and more (to $\pm0.02$).
+
+# %% nbgrader="solution design"
+### BEGIN SOLUTION
+from mflib.theory import isometry
+
+# z' = a z obeys the equations of tanh with the variances a^2 sigma_w2 and a^2 sigma_b2, and
+# phi'(z) W = tanh'(z') (a W): the Jacobian is that of the tanh network with these variances
+tanh_point = isometry.critical_point("tanh", mine.deep, variance=0.9 * mine.bound)
+sigma_w2_chosen = tanh_point.sigma_w2 / mine.steepness**2
+sigma_b2_chosen = tanh_point.sigma_b2 / mine.steepness**2
+
+# mu_2/mu_1^2 - 1 = 8 q^2 + ..., so q ~ D^(-1/2); sigma_b2 = q - E[phi^2]/E[phi'^2] = 4 q^3/3 + ...
+exponent_q = -1 / 2
+exponent_sigma_b2 = -3 / 2
+### END SOLUTION
+
+# %% nbgrader="tests design-tests 4" mflib="the point"
+marks = classroom.Marks(4)
+with marks.part(
+    0.5,
+    "Two variances above 0.",
+    hint="At sigma_b2 = 0 the critical tanh network has no signal at all: q* is 0.",
+):
+    assert float(sigma_w2_chosen) > 0, "sigma_w2_chosen is not above 0"
+    assert float(sigma_b2_chosen) > 0, "sigma_b2_chosen is not above 0"
+### BEGIN HIDDEN TESTS
+from mflib.theory import isometry as isometry_for_test
+
+mine_graded = classroom.graded()
+
+
+def recomputed():
+    """Return the mean and the relative variance of lambda at the variances that were chosen."""
+    square = mine_graded.steepness**2
+    w2, b2 = square * float(sigma_w2_chosen), square * float(sigma_b2_chosen)
+    at = mean_field.fixed_point("tanh", w2, b2)
+    mean = np.exp(mine_graded.deep * np.log(float(at.chi_1)))
+    return mean, float(isometry_for_test.relative_variance("tanh", at.q, mine_graded.deep))
+
+
+with marks.part(
+    1,
+    "The mean of lambda is 1 to two per cent.",
+    hint="Does the steepness enter both the slope and the size of the argument? How far may chi_1 be from 1 at this depth?",
+):
+    mean, _ = recomputed()
+    classroom.close(mean, 1.0, atol=0.02)
+with marks.part(
+    0.5,
+    "The relative variance of lambda is at most the bound.",
+    hint="Which q* do your two variances lead to, and which one does a bound on D (mu_2/mu_1^2 - 1) ask for?",
+):
+    _, spread = recomputed()
+    assert spread <= mine_graded.bound * (1 + 1e-6)
+with marks.part(
+    1,
+    "The signals are not smaller than they have to be.",
+    hint="A linear network has no variance at all, and learns nothing that a single layer could not. How large may q* be?",
+):
+    _, spread = recomputed()
+    assert spread >= 0.5 * mine_graded.bound * (1 - 1e-6)
+with marks.part(
+    0.5,
+    "The power of the depth in q*.",
+    hint="What is the first term of mu_2/mu_1^2 - 1 at small q*?",
+):
+    classroom.close(exponent_q, -0.5, atol=0.02)
+with marks.part(
+    0.5,
+    "The power of the depth in sigma_b2.",
+    hint="On the critical line sigma_b2 = q - E[phi^2]/E[phi'^2]. Two terms of the expansion cancel.",
+):
+    classroom.close(exponent_sigma_b2, -1.5, atol=0.02)
+### END HIDDEN TESTS
+marks.total()
+
+# %% [markdown]
+# ## 5. Images
+#
+# ### 5a. A delta-orthogonal kernel (3 points; 7 minutes)
+#
+# Write, *by hand*, a function that draws a kernel $K$ of shape (`c_out`, `c_in`, `size`, `size`), as `torch.nn.functional.conv2d` takes it, such that the
+# convolution multiplies the norm of *every* image by `gain`, if the image closes on itself: off its centre $K$ is zero, and in the centre stands a semi-orthogonal matrix. Use your `orthogonal`. Raise `ValueError` where
+# there is no such kernel: for an even `size` (which tap is the centre?), and for fewer outputs than inputs (why?).
+
+
+# %% nbgrader="solution delta"
+def delta_orthogonal(c_out, c_in, size, gain, generator):
+    """Return a delta-orthogonal kernel, (c_out, c_in, size, size).
+
+    Raises ValueError if size is even or c_out < c_in.
+    """
+    ### BEGIN SOLUTION
+    if size % 2 == 0:
+        raise ValueError("size must be odd: an even kernel has no centre")
+    if c_out < c_in:
+        raise ValueError("c_out must be at least c_in: some image is mapped to zero otherwise")
+    kernel = np.zeros((c_out, c_in, size, size))
+    kernel[:, :, size // 2, size // 2] = orthogonal(c_out, c_in, gain, generator)
+    return kernel
+    ### END SOLUTION
+
+
+# %% nbgrader="tests delta-tests 3" mflib="noticed"
+marks = classroom.Marks(3)
+with marks.part(0.5, "The shape, and zeros off the centre."):
+    kernel = np.asarray(delta_orthogonal(4, 3, 5, 1.0, np.random.default_rng(0)))
+    assert kernel.shape == (4, 3, 5, 5), "the shape is not (c_out, c_in, size, size)"
+    off_centre = np.ones((5, 5), dtype=bool)
+    off_centre[2, 2] = False
+    assert np.all(kernel[:, :, off_centre] == 0), "there is weight off the centre"
+    assert np.any(kernel != 0), "the kernel is 0 everywhere"
+### BEGIN HIDDEN TESTS
+mine_graded = classroom.graded()
+rng = np.random.default_rng([5, mine_graded.ring, mine_graded.n_in])
+kept = globals().get("orthogonal")
+
+
+def haar_for_test(n_out, n_in, gain, generator):
+    """Return what ``orthogonal`` should, so that a slip there is not paid twice."""
+    long, short = max(n_out, n_in), min(n_out, n_in)
+    q, r = np.linalg.qr(generator.standard_normal((long, short)))
+    q = gain * q * np.sign(np.diagonal(r))
+    return q if n_out >= n_in else q.T
+
+
+def convolved(kernel, image):
+    """Return the image (channels, n, n) after a convolution that closes on itself."""
+    reach = kernel.shape[-1] // 2
+    padded = np.pad(image, ((0, 0), (reach, reach), (reach, reach)), mode="wrap")
+    return torch.nn.functional.conv2d(
+        torch.from_numpy(padded)[None], torch.from_numpy(np.asarray(kernel, dtype=float))
+    )[0].numpy()
+
+
+shapes = [(6, 6, 3), (7, 3, 5), (4, 4, 1)]
+images = {shape: rng.standard_normal((shape[1], 9, 9)) for shape in shapes}
+gain_for_test = float(rng.uniform(1.2, 1.8))
+orthogonal = haar_for_test
+with marks.part(
+    1,
+    "With gain 1 the norm of random images is kept, pixel by pixel.",
+    hint="In the centre there must be a matrix with K'K = 1. Is it c_out by c_in?",
+    by_hand=True,
+):
+    for shape in shapes:
+        found = convolved(delta_orthogonal(*shape, 1.0, np.random.default_rng(7)), images[shape])
+        classroom.close(np.sum(found**2, axis=0), np.sum(images[shape] ** 2, axis=0), rtol=1e-9)
+with marks.part(
+    0.5,
+    "The gain multiplies the norm.",
+    hint="The gain is that of norms, not of their squares.",
+    by_hand=True,
+):
+    for shape in shapes:
+        found = convolved(
+            delta_orthogonal(*shape, gain_for_test, np.random.default_rng(7)), images[shape]
+        )
+        classroom.close(
+            np.sqrt(np.sum(found**2)),
+            gain_for_test * np.sqrt(np.sum(images[shape] ** 2)),
+            rtol=1e-9,
+        )
+with marks.part(
+    0.5,
+    "Every call draws a new kernel, from the given generator alone.",
+    hint="Two calls with one generator differ; two generators of the same seed give the same.",
+    by_hand=True,
+):
+    generator = np.random.default_rng(11)
+    first_kernel = np.asarray(delta_orthogonal(4, 4, 3, 1.0, generator))
+    second_kernel = np.asarray(delta_orthogonal(4, 4, 3, 1.0, generator))
+    again = delta_orthogonal(4, 4, 3, 1.0, np.random.default_rng(11))
+    assert np.abs(first_kernel - second_kernel).max() > 1e-3
+    classroom.close(again, first_kernel, atol=1e-12)
+with marks.part(
+    0.5,
+    "ValueError where there is no such kernel.",
+    hint="Raise ValueError for an even size, and for fewer outputs than inputs.",
+):
+    # a function that always raises it is no answer
+    assert np.shape(delta_orthogonal(3, 3, 3, 1.0, np.random.default_rng(1))) == (3, 3, 3, 3)
+    for refused in ((4, 4, 2), (4, 4, 6), (3, 5, 3)):
+        raised = False
+        try:
+            delta_orthogonal(*refused, 1.0, np.random.default_rng(1))
+        except ValueError:
+            raised = True
+        assert raised
+orthogonal = kept
+### END HIDDEN TESTS
+marks.total()
+
+# %% [markdown]
+# ### 5b. What other kernels lose (3 points; 10 minutes)
+#
+# A deviation of the covariance between two places of a ring of $n$ places is a sum of Fourier modes, $\kappa=0,\dots,n-1$. Write, *by hand*, a function that returns
+# the depth scale $\xi_\kappa$ of each of them, for any variance vector $v$ (an odd number of taps, the middle one is $\beta=0$, the sum is 1) and any
+# $\chi\le1$: infinite where the mode never dies, 0 where one layer erases it. Your kernel has three taps with the variances
+# $\big((1-c)\,l,\; c,\; (1-c)(1-l)\big)$, $c$ = `mine.centre`, $l$ = `mine.left`.
+#
+# - Set `slowest` to the largest *finite* depth scale on your ring (`mine.ring` places) with your kernel on the critical line.
+# - A kernel need not be exactly delta. Take symmetric kernels, $v=\big(\tfrac{1-c}2, c, \tfrac{1-c}2\big)$, on the critical line, and a ring of an even number of places. Set
+#   `least_centre` to the least $c$ at which *every* mode has a depth scale of at least `mine.deep` layers. Get it from an inequality on paper, to six digits.
+
+
+# %% nbgrader="solution modes"
+def mode_depth_scales(chi, v, n):
+    """Return the depth scales of the modes kappa = 0, ..., n - 1 of covariances on a ring, (n,).
+
+    chi: factor of a deviation without the kernel, 0 < chi <= 1; v: variances of the taps, odd.
+    """
+    ### BEGIN SOLUTION
+    v = np.asarray(v, dtype=float)
+    beta = np.arange(v.size) - v.size // 2
+    phases = np.exp(2j * np.pi * np.outer(np.arange(n), beta) / n)
+    factor = chi * np.abs(phases @ v)
+    # rounding must not turn a mode that never dies, or dies at once, into another
+    factor = np.where(factor > 1 - 1e-13, 1.0, np.where(factor < 1e-13, 0.0, factor))
+    scales = np.zeros(n)
+    scales[factor == 1] = np.inf
+    between = (factor > 0) & (factor < 1)
+    scales[between] = -1 / np.log(factor[between])
+    return scales
+    ### END SOLUTION
+
+
+### BEGIN SOLUTION
+my_kernel = np.array(
+    [
+        (1 - mine.centre) * mine.left,
+        mine.centre,
+        (1 - mine.centre) * (1 - mine.left),
+    ]
+)
+scales = mode_depth_scales(1.0, my_kernel, mine.ring)
+slowest = scales[np.isfinite(scales)].max()
+# lambda = c + (1 - c) cos(2 pi kappa/n) is least at kappa = n/2, where it is 2 c - 1; a kernel with
+# 2 c - 1 < 0 loses other modes. So 2 c - 1 >= exp(-1/D).
+least_centre = (1 + np.exp(-1 / mine.deep)) / 2
+### END SOLUTION
+
+# %% nbgrader="tests modes-tests 3" mflib="noticed"
+marks = classroom.Marks(3)
+with marks.part(0.5, "A delta kernel keeps every mode on the critical line."):
+    kept_modes = np.abs(np.asarray(mode_depth_scales(1.0, [0.0, 1.0, 0.0], 6), dtype=float))
+    assert kept_modes.shape == (6,), "the shape is not (n,)"
+    assert np.all(kept_modes > 1e12), "some mode has a finite depth scale"
+### BEGIN HIDDEN TESTS
+from mflib.theory import convolution
+
+mine_graded = classroom.graded()
+rng = np.random.default_rng([6, mine_graded.ring, mine_graded.deep])
+chi_for_test = float(rng.uniform(0.7, 0.95))
+symmetric = [np.array([(1 - c) / 2, c, (1 - c) / 2]) for c in rng.uniform(0.35, 0.45, size=2)]
+lopsided = [rng.dirichlet(np.ones(taps)) for taps in (3, 5)]
+rates = {
+    (name, k, n): -np.log(chi_for_test * np.abs(convolution.mode_eigenvalues(v, n)))
+    for name, vectors in (("symmetric", symmetric), ("lopsided", lopsided))
+    for k, v in enumerate(vectors)
+    for n in (7, mine_graded.ring)
+}
+with marks.part(
+    0.5,
+    "Symmetric kernels off the critical line.",
+    hint="The factor of a mode in one layer is chi times the Fourier transform of v. A negative factor has a depth scale too.",
+    by_hand=True,
+):
+    for (name, k, n), right in rates.items():
+        if name == "symmetric":
+            found = np.asarray(mode_depth_scales(chi_for_test, symmetric[k], n), dtype=float)
+            classroom.close(1 / found, right, rtol=1e-7, atol=1e-9)
+with marks.part(
+    0.5,
+    "Lopsided kernels of three and five taps.",
+    hint="The Fourier transform is complex, and the pattern travels. What does the modulus of its factor decide, what its phase?",
+    by_hand=True,
+):
+    for (name, k, n), right in rates.items():
+        if name == "lopsided":
+            found = np.asarray(mode_depth_scales(chi_for_test, lopsided[k], n), dtype=float)
+            classroom.close(1 / found, right, rtol=1e-7, atol=1e-9)
+with marks.part(
+    0.5,
+    "Uniform kernels on the critical line: the mode 0 lives for ever, others may die at once.",
+    hint="With three taps on a ring of 6 places, which mode sums to zero over the kernel?",
+    by_hand=True,
+):
+    found = np.abs(np.asarray(mode_depth_scales(1.0, np.full(3, 1 / 3), 6), dtype=float))
+    assert found.shape == (6,)
+    assert found[0] > 1e12
+    # rounding of 1e-17 in the factor is 0.03 layers
+    classroom.close(found[[2, 4]], [0.0, 0.0], atol=0.05)
+    classroom.close(found[[1, 3, 5]], -1 / np.log([2 / 3, 1 / 3, 2 / 3]), rtol=1e-9)
+c, left = mine_graded.centre, mine_graded.left
+my_eigenvalues = np.abs(
+    convolution.mode_eigenvalues([(1 - c) * left, c, 1 - c - (1 - c) * left], mine_graded.ring)
+)
+right_slowest = float(-1 / np.log(np.max(my_eigenvalues[1:])))
+with marks.part(
+    0.5,
+    "The slowest mode that dies, on your ring with your kernel.",
+    hint="On the critical line chi is 1. Leave out the mode that never dies.",
+):
+    classroom.close(slowest, right_slowest, rtol=1e-4)
+with marks.part(
+    0.5,
+    "The least share of the centre that keeps every mode for so many layers.",
+    hint="Which mode of a symmetric kernel dies first? Its factor is a simple expression in c.",
+):
+    # a part in 1e6 of 1 - c is what six digits of c mean at these depths
+    classroom.close(least_centre, 1 + np.expm1(-1 / mine_graded.deep) / 2, atol=2e-6)
+### END HIDDEN TESTS
+marks.total()
+
+# %% [markdown]
+# ## 6. Does it matter to learning? (3 points, by your teacher; 10 minutes)
+#
+# The cell below trains three kinds of critical tanh networks of 30 layers and 64 neurons on 1,500 small images of digits, by plain
+# stochastic gradient descent, each at four learning rates and with two seeds. One kind has Gaussian weights at your $\sigma_b^2$, one
+# orthogonal weights at the same point, one orthogonal weights at the $q^*$ at which the relative variance of $\lambda$ is $\frac14$. Inputs are scaled so that each network
+# starts at its $q^*$, and readouts so that all logits start with variance 1.
+#
+# **Before you run it**, write down (in the answer below): the relative variance of $\lambda$ in each of the three, by your own functions, and the order in which you expect them to
+# learn. Then run the cell; it takes some seconds.
+
+# %% nbgrader="locked networks"
+from sklearn.datasets import load_digits
+
+from mflib.experiment import initialise
+from mflib.theory import isometry
+
+torch.set_num_threads(1)
+pixels, labels = load_digits(return_X_y=True)
+pixels = pixels[:1500] - pixels[:1500].mean(axis=0)
+pixels /= np.sqrt(np.mean(pixels**2, axis=1, keepdims=True))
+pixels = torch.tensor(pixels, dtype=torch.float32)
+labels = torch.tensor(labels[:1500])
+layers_trained, steps, every = 30, 60, 10
+
+
+def train(scheme, sigma_w2, sigma_b2, q_star, learning_rate, seed):
+    """Return the training accuracy after every ten steps."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = [m for _ in range(layers_trained) for m in (torch.nn.Linear(64, 64), torch.nn.Tanh())]
+    network = torch.nn.Sequential(*parts)
+    scheme(network, sigma_w2=sigma_w2, sigma_b2=sigma_b2, generator=generator)
+    mean_square = (q_star - sigma_b2) / sigma_w2  # of y, at the fixed point
+    readout = torch.nn.Linear(64, 10)
+    initialise.gaussian_(readout, sigma_w2=1 / mean_square, sigma_b2=0.0, generator=generator)
+    network.append(readout)
+    x = pixels * mean_square**0.5
+    optimiser = torch.optim.SGD(network.parameters(), lr=learning_rate)
+    accuracy = []
+    for step in range(1, steps + 1):
+        batch = torch.randint(0, len(x), (64,), generator=generator)
+        loss = torch.nn.functional.cross_entropy(network(x[batch]), labels[batch])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if step % every == 0:
+            with torch.no_grad():
+                right = network(x).argmax(dim=1) == labels
+            accuracy.append(float(right.float().mean()))
+    return accuracy
+
+
+isometric = isometry.critical_point("tanh", layers_trained, variance=0.25)
+own_point = (sigma_w2, mine.sigma_b2, q_star)
+kinds = {
+    "Gaussian, own point": (initialise.gaussian_, *own_point),
+    "orthogonal, own point": (initialise.orthogonal_, *own_point),
+    "orthogonal, near isometry": (
+        initialise.orthogonal_,
+        isometric.sigma_w2,
+        isometric.sigma_b2,
+        isometric.q,
+    ),
+}
+rates = [3e-3, 1e-2, 3e-2, 1e-1]
+curves = {
+    (kind, rate): np.array([train(*settings, rate, seed) for seed in (0, 1)])
+    for kind, settings in kinds.items()
+    for rate in rates
+}
+fig, axes = plt.subplots(1, len(rates), figsize=(12, 3), sharey=True)
+for axis, rate in zip(axes, rates, strict=True):
+    for k, kind in enumerate(kinds):
+        for curve in curves[kind, rate]:
+            axis.plot(np.arange(every, steps + 1, every), curve, color=f"C{k}", label=kind)
+    axis.set(xlabel="step", title=f"learning rate {rate:g}")
+axes[0].set_ylabel("training accuracy")
+handles, names = axes[0].get_legend_handles_labels()
+axes[0].legend(handles[::2], names[::2], fontsize="x-small")
+plt.show()
+
+# %% [markdown]
+# Then answer, in ten sentences or less:
+#
+# 1. Your prediction, and whether the *order* came out as predicted, at the best rate of each kind and at one rate for all. Does it matter which of the two comparisons one makes?
+# 2. The largest $\lambda$ of a critical network is of the order of $e$ times its relative variance when that is large. Which kind would you expect to bear the largest learning rate? Does it?
+# 3. Name one conclusion that these curves do *not* support, and what you would run to support it.
+
+# %% [markdown] nbgrader="essay training 3"
+# ### BEGIN SOLUTION
+# **1.** The relative variances at 30 layers are $30\,\mu_2/\mu_1^2$ (Gaussian; between about 36 and 50, as $\sigma_b^2$ runs from 0.02 to 0.2), $30\,(\mu_2/\mu_1^2-1)$ (orthogonal at the same point; about 6.5 to 20) and 0.25. Expected order: near isometry, then
+# orthogonal, then Gaussian. At the smaller rates that is the order of the curves. At the best rate of each kind the first two may come close to each other, above all at small $\sigma_b^2$, and Gaussian networks stay last. A comparison at
+# one rate mixes how well a network is conditioned with how well that rate suits it: at the largest rate here the networks near isometry fail and would come last. Only best against best is fair, and even that depends on the number of steps.
+#
+# **2.** From the spectrum at the start one expects isometric networks to bear the largest rates: no direction is stretched much. The opposite happens: at the rate 0.1 they fail (the accuracy stays at chance) while the others still learn, with noise. Their signals are
+# small ($q^*\approx0.03$), and since logits are scaled up to variance 1 by a large readout, the gradients of the hidden weights are large against the weights' own effect: a step of the same size moves the *function* further. The spectrum of $J$ tells how gradients
+# pass through the layers, not how large a step may be.
+#
+# **3.** For example: that near isometry networks *generalise* better (only training accuracy was scored: score held-out images); that the order holds at other depths or widths (repeat at 10 and 100 layers); that the spread of $\lambda$ is the cause and not the smaller $q^*$ or the readout that goes with it (orthogonal
+# against Gaussian at the *same* $q^*$ tests one; equal gains of the readout, or a rate per layer, the other); that the gap between two kinds is larger than that between seeds (two seeds are few).
+#
+# **Rubric.** 1 point for three relative variances from the student's own functions and an honest account of the order, with the role of the rate. 1 point for the contradiction of part 2 seen and a reason offered (any that fits: small signals with a large readout, step size against function, the spectrum at the start only); full points
+# too if the student's own figure shows it less clearly and the answer says so. 1 point for a conclusion not supported *and* an experiment that would decide it.
+# ### END SOLUTION
