@@ -30,9 +30,9 @@
 # **Allowed**: the book, numpy, scipy, matplotlib. At your desk you may check yourself against
 # `mflib.theory.mean_field`, which takes any activation made with `activations.from_callable`. The
 # functions that you hand in are to be your own: when they are graded, a call into `mflib` is noticed
-# and earns nothing. A slip is paid once: if a later answer is wrong only because an
-# earlier function of yours is, it is graded again with the earlier function put right. For that, let
-# later functions call earlier ones by name, with the arguments of their signatures.
+# and earns nothing. A slip is not paid again and again: hidden tests put right earlier functions beside
+# the one they test. For that, let your functions call earlier ones by name, with the arguments of their
+# signatures.
 
 # %%
 from mflib import classroom
@@ -177,12 +177,13 @@ def length_map(q, sigma_w2, sigma_b2, phi):
 marks = classroom.Marks(4)
 with marks.part(
     1,
-    "E[u²] is q, for a number and for an array of them.",
-    hint="Which variance has u? Do the weights of your rule add up to 1?",
+    "E[u²] is q, for a number and for an array, and without bends the map is a straight line.",
+    hint="Do the weights of your rule add up to 1? For phi(u) = u, which slope and offset?",
     by_hand=True,
 ):
     classroom.close(gaussian_mean(np.square, 2.0), 2.0, rtol=1e-6)
     classroom.close(gaussian_mean(np.square, np.array([0.5, 1.0, 3.0])), [0.5, 1.0, 3.0], rtol=1e-6)
+    classroom.close(length_map(2.0, 1.5, 0.3, lambda u: u), 1.5 * 2.0 + 0.3, rtol=1e-6)
 ### BEGIN HIDDEN TESTS
 from mflib.theory import activations as _activations
 from mflib.theory import gaussian as _gaussian
@@ -206,16 +207,18 @@ def _right_mean(f, q):
 
 
 def _spared(check, **right):
-    """Run the check with the student's own earlier functions; if it fails, with right ones."""
+    """Run the check beside right earlier functions; if it fails, beside the student's own."""
+    own = {name: globals()[name] for name in right if name in globals()}
     try:
+        globals().update(right)
         check()
     except Exception:
-        own = {name: globals().get(name) for name in right}
-        globals().update(right)
-        try:
-            check()
-        finally:
-            globals().update(own)
+        globals().update(own)
+        check()
+    finally:
+        for name in right:
+            del globals()[name]
+        globals().update(own)
 
 
 _q = np.array([[0.0, 0.01, _rng.uniform(0.1, 1.0)], [_rng.uniform(1.0, 5.0), 9.0, 10.0]])
@@ -238,7 +241,7 @@ _right = {
 with marks.part(
     1,
     "length_map is right for your activation.",
-    hint="Check it with phi(u) = u, where the map is a straight line: which slope, which offset?",
+    hint="Try phi(u) = u**2 by hand: E[u⁴] is 3 q².",
     by_hand=True,
 ):
     _spared(
@@ -347,16 +350,18 @@ def _right_dphi(x):
 
 
 def _spared(check, **right):
-    """Run the check with the student's own earlier functions; if it fails, with right ones."""
+    """Run the check beside right earlier functions; if it fails, beside the student's own."""
+    own = {name: globals()[name] for name in right if name in globals()}
     try:
+        globals().update(right)
         check()
     except Exception:
-        own = {name: globals().get(name) for name in right}
-        globals().update(right)
-        try:
-            check()
-        finally:
-            globals().update(own)
+        globals().update(own)
+        check()
+    finally:
+        for name in right:
+            del globals()[name]
+        globals().update(own)
 
 
 _act = _activations.from_callable(_phi)
@@ -411,9 +416,17 @@ with marks.part(
     1,
     "The phases of A, B and C.",
     hint="Take χ₁ at each network's own fixed point, with your bias variance.",
+    by_hand=True,
 ):
-    for _answer, _right in zip((phase_a, phase_b, phase_c), _phases, strict=True):
-        classroom.same(_answer, str(_right))
+    for _answer, _right, _s in zip(
+        (phase_a, phase_b, phase_c), _phases, _unit * _gains, strict=True
+    ):
+        try:
+            classroom.same(_answer, str(_right))
+        except AssertionError:
+            # a χ₁ or a fixed point that is wrong has cost its points above: read off it will do
+            _own = float(chi_1(fixed_point(float(_s), _mine.sigma_b2, _phi), float(_s), dphi))
+            classroom.same(_answer, "ordered" if _own < 1 else "chaotic")
 ### END HIDDEN TESTS
 marks.total()
 
@@ -507,16 +520,18 @@ def _right_fixed_point(sigma_w2, sigma_b2, phi):
 
 
 def _spared(check, **right):
-    """Run the check with the student's own earlier functions; if it fails, with right ones."""
+    """Run the check beside right earlier functions; if it fails, beside the student's own."""
+    own = {name: globals()[name] for name in right if name in globals()}
     try:
+        globals().update(right)
         check()
     except Exception:
-        own = {name: globals().get(name) for name in right}
-        globals().update(right)
-        try:
-            check()
-        finally:
-            globals().update(own)
+        globals().update(own)
+        check()
+    finally:
+        for name in right:
+            del globals()[name]
+        globals().update(own)
 
 
 _right = {
@@ -566,7 +581,8 @@ marks.total()
 # *7 points, about 18 minutes.*
 #
 # Two inputs of the same length $q$ and correlation $c$ pass a layer. Write the map of the correlation,
-# for any $q$ and any activation, with a relative error of at most $10^{-4}$ for $q$ up to 10.
+# for any $q$ and any activation, with a relative error of at most $10^{-4}$ for $q$ up to 10. Take mean
+# square and mean product from rules that agree to all digits at $c = 1$, or 1 is not quite a fixed point.
 #
 # Then measure. At $q^*$ the map has an attracting fixed point $c^*$ in $[0, 1]$, and its slope there, $\chi_c$, gives
 # $\xi_c = -1/\log\chi_c$. Find both from *your map alone*: no $\varphi'$ is needed. `depth_scale` is to be right within
@@ -626,10 +642,10 @@ marks = classroom.Marks(7)
 with marks.part(
     1,
     "Identical inputs stay identical, at any length.",
-    hint="At c = 1 numerator and denominator are the same mean. Which length has the next layer?",
+    hint="At c = 1 numerator and denominator are the same mean. Has each rule enough points at q = 8?",
     by_hand=True,
 ):
-    for _length in (0.3, 2.0):
+    for _length in (0.3, 8.0):
         classroom.close(correlation_map(1.0, _length, 1.5, 0.1, np.tanh), 1.0, rtol=1e-4)
 ### BEGIN HIDDEN TESTS
 from mflib.theory import activations as _activations
@@ -675,16 +691,18 @@ def _right_correlation_map(c, q, sigma_w2, sigma_b2, phi):
 
 
 def _spared(check, **right):
-    """Run the check with the student's own earlier functions; if it fails, with right ones."""
+    """Run the check beside right earlier functions; if it fails, beside the student's own."""
+    own = {name: globals()[name] for name in right if name in globals()}
     try:
+        globals().update(right)
         check()
     except Exception:
-        own = {name: globals().get(name) for name in right}
-        globals().update(right)
-        try:
-            check()
-        finally:
-            globals().update(own)
+        globals().update(own)
+        check()
+    finally:
+        for name in right:
+            del globals()[name]
+        globals().update(own)
 
 
 _act = _activations.from_callable(_phi)
@@ -698,7 +716,7 @@ _right_c = {
 with marks.part(
     1,
     "The correlation map is right for your activation.",
-    hint="Try phi(x) = x without bias: the correlation should not change.",
+    hint="Does phi(x) = x without bias leave c alone? Do more points change your result?",
     by_hand=True,
 ):
     _spared(
@@ -787,7 +805,7 @@ marks.total()
 # The error bar is graded too. Neurons of one network share everything that went before them. Networks share nothing.
 #
 # At last, in which layer does the mean of $\hat q^{\,l}$ over networks begin to differ from the map's $q^l$ at finite width? Your
-# answer to question 1 says it. Sampling shows it: take a small width, such as 3, and many networks.
+# answer to question 1 says it. Sampling shows it: take network B, a width of 3 and $10^5$ networks.
 
 
 # %% nbgrader="solution sampling"
@@ -841,35 +859,30 @@ def _phi(x):
     return np.tanh(_mine.slope * x) + _mine.leak * x
 
 
-def _lengths(layer, width, n_networks):
+def _lengths(layer, width, sigma_b2, n_networks):
     """Return |z^layer|²/width in networks from their law: given a layer, the next is Gaussian."""
     rng = np.random.default_rng([1, *_seed])
-    variance = np.full((n_networks, 1), _w * np.mean(_x**2) + _mine.sigma_b2)
+    variance = np.full((n_networks, 1), _w * np.mean(_x**2) + sigma_b2)
     for _ in range(layer):
         z = np.sqrt(variance) * rng.standard_normal((n_networks, width))
-        variance = _w * np.mean(_phi(z) ** 2, axis=1, keepdims=True) + _mine.sigma_b2
+        variance = _w * np.mean(_phi(z) ** 2, axis=1, keepdims=True) + sigma_b2
     return np.mean(z**2, axis=1)
 
 
-def _sampled(layer, n_networks, key):
-    rng = np.random.default_rng([key, *_seed])
-    mean, error = sample_length(_x, layer, 20, n_networks, _w, _mine.sigma_b2, _phi, rng)
+def _sampled(layer, width, n_networks, sigma_w2, sigma_b2, phi):
+    rng = np.random.default_rng([2, n_networks, *_seed])
+    mean, error = sample_length(_x, layer, width, n_networks, sigma_w2, sigma_b2, phi, rng)
     return float(mean), float(error)
 
 
-_n, _n_right = 2000, 40_000
-_drawn = {layer: _lengths(layer, 20, _n_right) for layer in (2, 3, 5)}
-_spread = {layer: drawn.std(ddof=1) for layer, drawn in _drawn.items()}
-# relative variance of a variance from one network more: (kurtosis − 1), a quarter of it for its root
-_wobble = np.sqrt(
-    (np.mean((_drawn[3] - _drawn[3].mean()) ** 4) / _spread[3] ** 4 - 1) / 4,
-)
-
-
-def _check_mean(layer):
-    """Compare means of two samples: the difference has the error of both."""
-    difference = _spread[layer] * np.sqrt(1 / _n + 1 / _n_right)
-    classroom.close(_sampled(layer, _n, 2)[0], _drawn[layer].mean(), standard_error=difference)
+def _check_mean(layer, width, sigma_b2, n_networks):
+    """Compare means of two samples: the difference has the errors of both."""
+    right = _lengths(layer, width, sigma_b2, 4 * n_networks)
+    classroom.close(
+        _sampled(layer, width, n_networks, _w, sigma_b2, _phi)[0],
+        right.mean(),
+        standard_error=right.std() * np.sqrt(1 / n_networks + 1 / right.size),
+    )
 
 
 with marks.part(
@@ -878,24 +891,35 @@ with marks.part(
     hint="How many inputs has the second layer? Is z measured, or phi(z)?",
     by_hand=True,
 ):
-    _check_mean(2)
+    _check_mean(2, 20, _mine.sigma_b2, 4000)
 with marks.part(
     1,
-    "The mean length in the fifth layer of networks of 20 neurons.",
+    "The mean length in the fifth layer of networks of 3 neurons, which are far from wide.",
     hint="Is the layer counted from 1, with new weights and biases in each layer and network?",
     by_hand=True,
 ):
-    _check_mean(5)
+    # with little bias variance the finite-width bias of the mean is many error bars
+    _check_mean(5, 3, 0.01, 20_000)
+    # without weights only the biases differ between networks, so no spread: they were shared
+    assert _sampled(1, 3, 100, 0.0, 1.0, _phi)[1] > 1e-6
+# Without bends or biases |z^l|²/N is |x|²/n_inputs times l independent factors χ²_N/N: its k-th
+# moment is known, and how far the spread of a sample strays follows from the fourth.
+_layer, _width, _n = 3, 20, 2000
+_second, _third, _fourth = (
+    np.prod([1 + 2 * j / _width for j in range(k)]) ** _layer for k in (2, 3, 4)
+)
+_variance = _second - 1
+_kurtosis = (_fourth - 4 * _third + 6 * _second - 3) / _variance**2
+_right_error = np.mean(_x**2) * np.sqrt(_variance / _n)
 with marks.part(
     1,
     "Four times the networks halve the error bar.",
     hint="Is it the error of the mean, or the spread of single networks?",
     by_hand=True,
 ):
+    _few, _many = (_sampled(_layer, _width, n, 1.0, 0.0, lambda u: u)[1] for n in (_n // 4, _n))
     classroom.close(
-        _sampled(3, 500, 3)[1] / _sampled(3, _n, 4)[1],
-        2.0,
-        standard_error=2.0 * _wobble * np.sqrt(1 / 500 + 1 / _n),
+        _few / _many, 2.0, standard_error=2.0 * np.sqrt((_kurtosis - 1) / 4 * (4 / _n + 1 / _n))
     )
 with marks.part(
     1,
@@ -903,11 +927,10 @@ with marks.part(
     hint="How many independent numbers are averaged? Neurons of one network are not independent.",
     by_hand=True,
 ):
-    _right_error = _spread[3] / np.sqrt(_n)
     classroom.close(
-        _sampled(3, _n, 4)[1],
+        _sampled(_layer, _width, _n, 1.0, 0.0, lambda u: u)[1],
         _right_error,
-        standard_error=_right_error * _wobble * np.sqrt(1 / _n + 1 / _n_right),
+        standard_error=_right_error * np.sqrt((_kurtosis - 1) / 4 / _n),
     )
 with marks.part(
     1,
