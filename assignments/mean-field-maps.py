@@ -88,7 +88,7 @@ print(f"A: {sigma_w2_a:.6f}   B: {sigma_w2_b:.6f}   C: {sigma_w2_c:.6f}")
 # %% [markdown]
 # ## 1. What is exact, and what needs a wide layer?
 #
-# *5 points by hand, about 15 minutes.*
+# *5 points by hand, about 12 minutes. In the book: the section "The length of a signal".*
 #
 # A layer of $N$ neurons computes $z^l = W^l y^{l-1} + b^l$ with $y^{l-1} = \varphi(z^{l-1})$. The entries of
 # $W^l$ are independent $\mathcal N(0, \sigma_w^2/N)$, those of $b^l$ independent $\mathcal N(0, \sigma_b^2)$.
@@ -136,7 +136,7 @@ print(f"A: {sigma_w2_a:.6f}   B: {sigma_w2_b:.6f}   C: {sigma_w2_c:.6f}")
 # %% [markdown]
 # ## 2. The length map, to six digits
 #
-# *4 points, about 10 minutes.*
+# *4 points, about 8 minutes. In the book: the same section.*
 #
 # Write a quadrature of your own for $E[f(u)]$, $u \sim \mathcal N(0, q)$, and the length map with it. The relative error
 # is to be at most $10^{-6}$ for every $q$ from 0 to 10, for smooth functions such as $\varphi^2$, of any symmetry.
@@ -264,10 +264,11 @@ marks.total()
 # %% [markdown]
 # ## 3. The fixed point, and a guess that fails
 #
-# *5 points, about 15 minutes.*
+# *5 points, about 12 minutes. In the book: the sections "The length of a signal" and "The angle between
+# two signals".*
 #
-# All three of your gains are above 1: a signal of no length would grow, and two of them would come apart. So are all
-# three networks chaotic? The length that signals settle at, $q^*$, decides, through
+# All three of your gains are above 1: very short signals grow from layer to layer, and any two of them come apart. So
+# are all three networks chaotic? The length that signals settle at, $q^*$, decides, through
 # $\chi_1 = \sigma_w^2\, E[\varphi'(u)^2]$ with $u\sim\mathcal N(0, q^*)$. Guess first, then compute.
 #
 # `fixed_point` is to have a relative error of at most $10^{-6}$ for $\sigma_b^2$ from $10^{-4}$ to 1, wherever your
@@ -433,7 +434,7 @@ marks.total()
 # %% [markdown]
 # ## 4. The critical line
 #
-# *4 points, about 12 minutes.*
+# *4 points, about 10 minutes. In the book: the section "The angle between two signals".*
 #
 # Between order and chaos lies the line $\chi_1 = 1$. First, without a computer: which weight variance is
 # critical in the limit $\sigma_b^2\to0$? Then write a function that finds the critical $\sigma_w^2$ at any $\sigma_b^2$ from
@@ -578,7 +579,8 @@ marks.total()
 # %% [markdown]
 # ## 5. Two inputs, and a depth scale that you measure
 #
-# *7 points, about 18 minutes.*
+# *7 points, about 15 minutes. In the book: the sections "The angle between two signals" and "Two depth
+# scales".*
 #
 # Two inputs of the same length $q$ and correlation $c$ pass a layer. Write the map of the correlation,
 # for any $q$ and any activation, with a relative error of at most $10^{-4}$ for $q$ up to 10. Take mean
@@ -589,8 +591,8 @@ marks.total()
 # 0.001 in $c^*$ and 2 % in $\xi_c$. In the ordered phase $c^* = 1$ is the end of the interval: from which side
 # can a slope be measured there?
 #
-# At last predict: networks train, by an old rule of thumb, down to a depth of about $6\,\xi_c$. (The chapter tests 4.5
-# and finds that the multiple belongs to the training budget. Use 6.)
+# At last predict: by the rule of thumb of Schoenholz et al. (2017), networks train down to a depth of about $6\,\xi_c$.
+# (The chapter tests the multiple 4.5, and finds that it depends on the number of training steps. Use 6.)
 
 
 # %% nbgrader="solution correlation-map"
@@ -795,7 +797,7 @@ marks.total()
 # %% [markdown]
 # ## 6. Do networks of 20 neurons follow the map?
 #
-# *6 points, about 15 minutes.*
+# *6 points, about 13 minutes. In the book: the section "Do real networks follow the maps?".*
 #
 # Now sample. The network is the one of question 1: every layer has `width` neurons, and the first reads the input `x`. Draw
 # `n_networks` networks, independent of each other in all weights and biases, measure
@@ -944,7 +946,7 @@ marks.total()
 # %% [markdown]
 # ## 7. Show it
 #
-# *3 points by hand, about 10 minutes.*
+# *3 points by hand, about 8 minutes. In the book: the section "Two depth scales".*
 #
 # Draw one figure, of one or two panels, from which a reader who has not computed anything sees, for your
 # networks A and B and for one on your critical line at your bias variance:
@@ -1009,7 +1011,7 @@ plt.show()
 # 1. $\chi_1$ is the mean of $\sigma_w^2\varphi'^2$ over signals of length $q^*$, and the gain is its value at length 0. The bias keeps
 #    $q^*$ above $\sigma_b^2 > 0$ at any weight variance. Signals of that length reach the bend of tanh, where $\varphi' < \varphi'(0)$, so
 #    $\chi_1$ falls below the gain, and in A below 1: ordered. A bias pushes the critical line to larger weights.
-# 2. Order: $c^* = 1$, all inputs end at the same point, the output is a constant, and what told the classes apart is gone at the rate
+# 2. Order: $c^* = 1$, all inputs end at the same point, the output is a constant, and what told the classes apart is gone: $1-c^l$ falls as
 #    $e^{-l/\xi_c}$. Chaos: every two inputs, however close, end at the same angle $c^* < 1$. Neighbours are torn apart, so that what inputs of a class had in common is lost.
 #    To tell the phases, start two inputs close together, at a correlation of 0.999 or so: they approach each other in order and part in
 #    chaos. (Equivalently: the slope of the map at 1, or the limit from deeper layers, 1 or below 1.)
