@@ -147,9 +147,10 @@ with marks.part(
 ):
     classroom.close(linear_variance([100] * 6), 5.0, rtol=1e-9)
 ### BEGIN HIDDEN TESTS
+# names of checks end in _test or _for_test: they must not replace a name of the student's code
 mine_graded = classroom.graded()
-rng = np.random.default_rng([1, mine_graded.n_in, mine_graded.depth])
-for_test = [[int(n) for n in rng.integers(20, 400, size=size)] for size in (2, 4, 7)]
+rng_test = np.random.default_rng([1, mine_graded.n_in, mine_graded.depth])
+for_test = [[int(n) for n in rng_test.integers(20, 400, size=size)] for size in (2, 4, 7)]
 right_values = [sum(widths[0] / n for n in widths[1:]) for widths in for_test]
 with marks.part(
     1,
@@ -157,8 +158,8 @@ with marks.part(
     hint="There are N_0 eigenvalues, zeros among them counted. Which trace is divided by which width?",
     by_hand=True,
 ):
-    for widths, right in zip(for_test, right_values, strict=True):
-        classroom.close(linear_variance(list(widths)), right, rtol=1e-9)
+    for widths_test, right_test in zip(for_test, right_values, strict=True):
+        classroom.close(linear_variance(list(widths_test)), right_test, rtol=1e-9)
 with marks.part(
     0.5,
     "The place of a narrow layer.",
@@ -221,9 +222,9 @@ from unittest import mock
 import scipy.stats
 
 mine_graded = classroom.graded()
-seeds = np.random.SeedSequence([2, mine_graded.n_in, mine_graded.ring]).spawn(4)
-rng = np.random.default_rng(seeds[0])
-gain_for_test = float(rng.uniform(0.5, 2.0))
+seeds_test = np.random.SeedSequence([2, mine_graded.n_in, mine_graded.ring]).spawn(4)
+rng_test = np.random.default_rng(seeds_test[0])
+gain_for_test = float(rng_test.uniform(0.5, 2.0))
 
 
 def refuse(*arguments, **named):
@@ -237,22 +238,22 @@ with marks.part(
     hint="Which of W'W and WW' can be a multiple of the unit matrix?",
     by_hand=True,
 ):
-    tall = np.asarray(orthogonal(9, 4, gain_for_test, np.random.default_rng(3)))
-    assert tall.shape == (9, 4)
-    classroom.close(tall.T @ tall, gain_for_test**2 * np.eye(4), atol=1e-10)
+    tall_test = np.asarray(orthogonal(9, 4, gain_for_test, np.random.default_rng(3)))
+    assert tall_test.shape == (9, 4)
+    classroom.close(tall_test.T @ tall_test, gain_for_test**2 * np.eye(4), atol=1e-10)
 with marks.part(
     0.5,
     "More inputs than outputs: orthonormal rows times the gain.",
     hint="Decompose a tall matrix, and then?",
     by_hand=True,
 ):
-    broad = np.asarray(orthogonal(4, 9, gain_for_test, np.random.default_rng(3)))
-    assert broad.shape == (4, 9)
-    classroom.close(broad @ broad.T, gain_for_test**2 * np.eye(4), atol=1e-10)
+    broad_test = np.asarray(orthogonal(4, 9, gain_for_test, np.random.default_rng(3)))
+    assert broad_test.shape == (4, 9)
+    classroom.close(broad_test @ broad_test.T, gain_for_test**2 * np.eye(4), atol=1e-10)
 draws_for_test = 2000
 
 
-def many(shape, seed):
+def many_drawn(shape, seed):
     """Return many of the student's matrices, drawn while the libraries' samplers are refused."""
     generator = np.random.default_rng(seed)
     with (
@@ -262,24 +263,26 @@ def many(shape, seed):
         return np.array([orthogonal(*shape, 1.0, generator) for _ in range(draws_for_test)])
 
 
-shapes = dict(zip(((4, 4), (2, 5), (5, 2)), seeds[1:], strict=True))
+shapes_test = dict(zip(((4, 4), (2, 5), (5, 2)), seeds_test[1:], strict=True))
 with marks.part(
     1,
     "Haar distribution: the mean of every entry, and of the trace, is 0.",
     hint="Average the diagonal of 1,000 of your matrices. What decides the sign of a column of Q?",
     by_hand=True,
 ):
-    for shape, seed in shapes.items():
-        found = many(shape, seed)
-        n, k = max(shape), min(shape)
+    for shape_test, seed_test in shapes_test.items():
+        found_test = many_drawn(shape_test, seed_test)
+        n_test, k_test = max(shape_test), min(shape_test)
         # entries have variance 1/n; by independent sign flips of rows the trace has k/n
         classroom.close(
-            found.mean(axis=0), np.zeros(shape), standard_error=(n * draws_for_test) ** -0.5
+            found_test.mean(axis=0),
+            np.zeros(shape_test),
+            standard_error=(n_test * draws_for_test) ** -0.5,
         )
         classroom.close(
-            np.trace(found, axis1=1, axis2=2).mean(),
+            np.trace(found_test, axis1=1, axis2=2).mean(),
             0.0,
-            standard_error=(k / n / draws_for_test) ** 0.5,
+            standard_error=(k_test / n_test / draws_for_test) ** 0.5,
         )
 with marks.part(
     1,
@@ -287,13 +290,16 @@ with marks.part(
     hint="Does the sign of one entry tell anything about that of another? Look at pairs on the diagonal.",
     by_hand=True,
 ):
-    for shape, seed in shapes.items():
-        n, flat = max(shape), many(shape, seed).reshape(draws_for_test, -1)
+    for shape_test, seed_test in shapes_test.items():
+        n_test, flat_test = (
+            max(shape_test),
+            many_drawn(shape_test, seed_test).reshape(draws_for_test, -1),
+        )
         # E[x^2 y^2] <= E[x^4] = 3/(n (n + 2)) for entries of a point on the sphere
         classroom.close(
-            flat.T @ flat / draws_for_test,
-            np.eye(flat.shape[1]) / n,
-            standard_error=(3 / (n * (n + 2)) / draws_for_test) ** 0.5,
+            flat_test.T @ flat_test / draws_for_test,
+            np.eye(flat_test.shape[1]) / n_test,
+            standard_error=(3 / (n_test * (n_test + 2)) / draws_for_test) ** 0.5,
         )
 with marks.part(
     0.5,
@@ -367,7 +373,7 @@ with marks.part(
 from scipy import integrate
 
 mine_graded = classroom.graded()
-rng = np.random.default_rng([3, mine_graded.depth, round(100 * mine_graded.sigma_b2)])
+rng_test = np.random.default_rng([3, mine_graded.depth, round(100 * mine_graded.sigma_b2)])
 
 
 def moment_by_adaptive_quadrature(k, q):
@@ -383,7 +389,7 @@ def moment_by_adaptive_quadrature(k, q):
     return 2 * value
 
 
-for_test = [(k, float(q)) for k in (1, 2, 3) for q in (*rng.uniform(0.05, 1.0, size=2), 1.5)]
+for_test = [(k, float(q)) for k in (1, 2, 3) for q in (*rng_test.uniform(0.05, 1.0, size=2), 1.5)]
 right_values = [moment_by_adaptive_quadrature(k, q) for k, q in for_test]
 with marks.part(
     1,
@@ -391,62 +397,78 @@ with marks.part(
     hint="Is the power 2k, and is it the square root of q in the argument?",
     by_hand=True,
 ):
-    for (k, q), right in zip(for_test, right_values, strict=True):
-        classroom.close(slope_moment(k, q), right, rtol=1e-3)
+    for (k_test, q_test), right_test in zip(for_test, right_values, strict=True):
+        classroom.close(slope_moment(k_test, q_test), right_test, rtol=1e-3)
 with marks.part(
     0.5,
     "The moments of the squared slope, to 1e-6.",
     hint="Compare two numbers of nodes at q = 1.5 and k = 3. The integrand has poles off the real axis: what do they do to Gauss-Hermite quadrature?",
     by_hand=True,
 ):
-    for (k, q), right in zip(for_test, right_values, strict=True):
+    for (k_test, q_test), right_test in zip(for_test, right_values, strict=True):
         # half as much again as the question allows: the reference has an error too
-        classroom.close(slope_moment(k, q), right, rtol=1.5e-6)
-cases = []
+        classroom.close(slope_moment(k_test, q_test), right_test, rtol=1.5e-6)
+cases_test = []
 for _ in range(4):
-    mu_1 = float(rng.uniform(0.4, 0.9))
-    mu_2 = float(mu_1**2 * rng.uniform(1.1, 1.9))
-    cases.append((mu_1, mu_2, int(rng.integers(2, 12)), float(rng.uniform(0.8, 1.2))))
+    mu_1_test = float(rng_test.uniform(0.4, 0.9))
+    mu_2_test = float(mu_1_test**2 * rng_test.uniform(1.1, 1.9))
+    cases_test.append(
+        (mu_1_test, mu_2_test, int(rng_test.integers(2, 12)), float(rng_test.uniform(0.8, 1.2)))
+    )
 with marks.part(
     1,
     "Orthogonal weights on the critical line.",
     hint="What did the second part of your derivation say that a layer adds?",
     by_hand=True,
 ):
-    for mu_1, mu_2, depth, _ in cases:
-        right = [1.0, depth * (mu_2 / mu_1**2 - 1)]
-        classroom.close(predicted(1 / mu_1, mu_1, mu_2, depth, "orthogonal"), right, rtol=1e-9)
+    for mu_1_test, mu_2_test, depth_test, _ in cases_test:
+        right_test = [1.0, depth_test * (mu_2_test / mu_1_test**2 - 1)]
+        classroom.close(
+            predicted(1 / mu_1_test, mu_1_test, mu_2_test, depth_test, "orthogonal"),
+            right_test,
+            rtol=1e-9,
+        )
 with marks.part(
     0.5,
     "Gaussian weights on the critical line.",
     hint="What did the second part of your derivation say that a layer adds?",
     by_hand=True,
 ):
-    for mu_1, mu_2, depth, _ in cases:
-        right = [1.0, depth * mu_2 / mu_1**2]
-        classroom.close(predicted(1 / mu_1, mu_1, mu_2, depth, "gaussian"), right, rtol=1e-9)
+    for mu_1_test, mu_2_test, depth_test, _ in cases_test:
+        right_test = [1.0, depth_test * mu_2_test / mu_1_test**2]
+        classroom.close(
+            predicted(1 / mu_1_test, mu_1_test, mu_2_test, depth_test, "gaussian"),
+            right_test,
+            rtol=1e-9,
+        )
 with marks.part(
     0.5,
     "The mean off the critical line.",
     hint="By what factor does one layer multiply the mean?",
     by_hand=True,
 ):
-    for mu_1, mu_2, depth, chi in cases:
-        for ensemble in ("orthogonal", "gaussian"):
-            found = predicted(chi / mu_1, mu_1, mu_2, depth, ensemble)
-            classroom.close(found[0], chi**depth, rtol=1e-9)
+    for mu_1_test, mu_2_test, depth_test, chi_test in cases_test:
+        for ensemble_test in ("orthogonal", "gaussian"):
+            found_test = predicted(
+                chi_test / mu_1_test, mu_1_test, mu_2_test, depth_test, ensemble_test
+            )
+            classroom.close(found_test[0], chi_test**depth_test, rtol=1e-9)
 with marks.part(
     0.5,
     "The variance off the critical line, given the variance on it.",
     hint="Multiply every lambda by a number: what becomes of the variance?",
     by_hand=True,
 ):
-    for mu_1, mu_2, depth, chi in cases:
-        for ensemble in ("orthogonal", "gaussian"):
-            on_line = predicted(1 / mu_1, mu_1, mu_2, depth, ensemble)
-            off_line = predicted(chi / mu_1, mu_1, mu_2, depth, ensemble)
-            assert on_line[1] > 0
-            classroom.close(off_line[1], chi ** (2 * depth) * on_line[1], rtol=1e-9)
+    for mu_1_test, mu_2_test, depth_test, chi_test in cases_test:
+        for ensemble_test in ("orthogonal", "gaussian"):
+            on_line_test = predicted(1 / mu_1_test, mu_1_test, mu_2_test, depth_test, ensemble_test)
+            off_line_test = predicted(
+                chi_test / mu_1_test, mu_1_test, mu_2_test, depth_test, ensemble_test
+            )
+            assert on_line_test[1] > 0
+            classroom.close(
+                off_line_test[1], chi_test ** (2 * depth_test) * on_line_test[1], rtol=1e-9
+            )
 ### END HIDDEN TESTS
 marks.total()
 
@@ -537,23 +559,28 @@ with marks.part(
 import itertools
 
 from mflib.experiment import jacobian as sampled_by_package
+from mflib.theory import mean_field as mean_field_for_test
 
 mine_graded = classroom.graded()
-rng = np.random.default_rng([4, mine_graded.depth, mine_graded.n_in, mine_graded.ring])
-sizes = (5, 8, 6, 4)
-weights = [rng.standard_normal((m, n)) / np.sqrt(n) for n, m in itertools.pairwise(sizes)]
-biases = [0.5 * rng.standard_normal(n) for n in sizes[1:]]
-y_0 = rng.standard_normal(sizes[0])
+rng_test = np.random.default_rng([4, mine_graded.depth, mine_graded.n_in, mine_graded.ring])
+sizes_test = (5, 8, 6, 4)
+weights_test = [
+    rng_test.standard_normal((m, n)) / np.sqrt(n) for n, m in itertools.pairwise(sizes_test)
+]
+biases_test = [0.5 * rng_test.standard_normal(n) for n in sizes_test[1:]]
+y_0_test = rng_test.standard_normal(sizes_test[0])
 
 
 def network_in_torch(y):
     """Return the output of the same network, to be differentiated."""
-    for w, b in zip(weights, biases, strict=True):
+    for w, b in zip(weights_test, biases_test, strict=True):
         y = torch.tanh(torch.from_numpy(w) @ y + torch.from_numpy(b))
     return y
 
 
-right_jacobian = torch.autograd.functional.jacobian(network_in_torch, torch.from_numpy(y_0)).numpy()
+right_jacobian = torch.autograd.functional.jacobian(
+    network_in_torch, torch.from_numpy(y_0_test)
+).numpy()
 with marks.part(
     1.5,
     "The Jacobian of a network of unequal layers with signals and biases.",
@@ -561,7 +588,9 @@ with marks.part(
     by_hand=True,
 ):
     classroom.close(
-        jacobian([w.copy() for w in weights], [b.copy() for b in biases], y_0.copy()),
+        jacobian(
+            [w.copy() for w in weights_test], [b.copy() for b in biases_test], y_0_test.copy()
+        ),
         right_jacobian,
         atol=1e-9,
     )
@@ -584,25 +613,25 @@ def jacobian_for_test(weights, biases, y):
     return found
 
 
-def statistics_of(log_lambda):
+def statistics_for_test(log_lambda):
     """Return mean log lambda, mean and variance of lambda of each network, (n_networks, 3)."""
     lam = np.exp(log_lambda)
     return np.stack([log_lambda.mean(axis=1), lam.mean(axis=1), lam.var(axis=1)], axis=1)
 
 
-critical = mean_field.critical_sigma_w2("tanh", mine_graded.sigma_b2)
-layers, neurons, seed = 4, 40, int(rng.integers(2**31))
+critical_test = mean_field_for_test.critical_sigma_w2("tanh", mine_graded.sigma_b2)
+layers_test, neurons_test, seed_test = 4, 40, int(rng_test.integers(2**31))
 # drawn at the same width: what finite width does is the same on both sides
-wanted = {
-    ensemble: statistics_of(
+wanted_test = {
+    ensemble: statistics_for_test(
         sampled_by_package.sample_spectrum(
             "tanh",
-            width=neurons,
-            depth=layers,
-            sigma_w2=float(critical.sigma_w2),
+            width=neurons_test,
+            depth=layers_test,
+            sigma_w2=float(critical_test.sigma_w2),
             sigma_b2=mine_graded.sigma_b2,
             n_networks=400,
-            seed=seed,
+            seed=seed_test,
             ensemble=ensemble,
         )
     )
@@ -610,19 +639,19 @@ wanted = {
 }
 
 
-def compare(ensemble):
+def compare_spectra(ensemble):
     """Compare the student's networks with those of the package."""
-    generator = np.random.default_rng(seed)
-    point = float(critical.sigma_w2), mine_graded.sigma_b2, float(critical.q)
-    found = statistics_of(
+    generator = np.random.default_rng(seed_test)
+    point = float(critical_test.sigma_w2), mine_graded.sigma_b2, float(critical_test.q)
+    found = statistics_for_test(
         np.log(
             [
-                squared_singular_values(neurons, layers, *point, ensemble, generator)
+                squared_singular_values(neurons_test, layers_test, *point, ensemble, generator)
                 for _ in range(100)
             ]
         )
     )
-    right = wanted[ensemble]
+    right = wanted_test[ensemble]
     classroom.close(
         found.mean(axis=0),
         right.mean(axis=0),
@@ -638,38 +667,42 @@ with marks.part(
     hint="Look at the variance of z in each layer: it should be q* from the first layer on. Are the singular values squared?",
     by_hand=True,
 ):
-    compare("orthogonal")
+    compare_spectra("orthogonal")
 with marks.part(
     1,
     "Gaussian networks: the spectrum of networks of width 40 and depth 4.",
     hint="Look at the variance of z in each layer: it should be q* from the first layer on. By what are the weights divided?",
     by_hand=True,
 ):
-    compare("gaussian")
+    compare_spectra("gaussian")
 orthogonal, jacobian = kept
 # values that share a factor within a row: a row is one observation, whatever its length
-rows = np.exp(0.5 * rng.standard_normal((40, 1)) + 0.3 * rng.standard_normal((40, 50)))
-row_mean, row_variance = rows.mean(axis=1), rows.var(axis=1)
+rows_test = np.exp(
+    0.5 * rng_test.standard_normal((40, 1)) + 0.3 * rng_test.standard_normal((40, 50))
+)
+row_mean_test, row_variance_test = rows_test.mean(axis=1), rows_test.var(axis=1)
 with marks.part(
     0.5,
     "The estimates of mean and variance.",
     hint="Within a network first, then over networks.",
     by_hand=True,
 ):
-    found = estimate(rows.copy())
+    found_test = estimate(rows_test.copy())
     # dividing by width - 1 is as good
-    classroom.close(found[0], row_mean.mean(), rtol=1e-9)
-    classroom.close(found[2], row_variance.mean(), rtol=1.1 / rows.shape[1])
+    classroom.close(found_test[0], row_mean_test.mean(), rtol=1e-9)
+    classroom.close(found_test[2], row_variance_test.mean(), rtol=1.1 / rows_test.shape[1])
 with marks.part(
     1,
     "Their standard errors.",
     hint="Would 64 values of one network tell as much about the mean as one value each of 64 networks?",
     by_hand=True,
 ):
-    found = estimate(rows.copy())
+    found_test = estimate(rows_test.copy())
     # a jackknife, or a bootstrap of some hundred draws, differs from this by less
-    for place, each in ((1, row_mean), (3, row_variance)):
-        classroom.close(found[place], each.std(ddof=1) / np.sqrt(len(each)), rtol=0.2)
+    for place_test, each_test in ((1, row_mean_test), (3, row_variance_test)):
+        classroom.close(
+            found_test[place_test], each_test.std(ddof=1) / np.sqrt(len(each_test)), rtol=0.2
+        )
 ### END HIDDEN TESTS
 marks.total()
 
@@ -724,13 +757,14 @@ plt.show()
 
 # %% [markdown] nbgrader="essay reading 2"
 # ### BEGIN SOLUTION
-# **1.** Most $\lambda$ are far below 1: the median is about $10^{-1}$ to $10^{-2}$ (orthogonal) and $10^{-3}$ or less (Gaussian, at depth 6 and more), and few large ones carry the mean. The logarithm adds up
-# over layers, and by Jensen's inequality its mean is below the logarithm of the mean. A mean of 1 says that a gradient of random direction keeps its length *on average*; most directions are lost.
+# **1.** Most $\lambda$ lie below 1 and few large ones carry the mean. The median is between about $10^{-0.3}$ (orthogonal, $\sigma_b^2=0.02$, 6 layers) and
+# $10^{-2.4}$ ($\sigma_b^2=0.2$, 10 layers) with orthogonal weights, and between $10^{-2}$ and $10^{-5.5}$ with Gaussian ones. Logarithms add up over layers, and by Jensen's inequality the mean of $\log\lambda$ is below the logarithm
+# of the mean. So a gradient of random direction keeps its length *on average*, and most directions are lost.
 #
-# **2.** The sampled variances tend to lie above the predicted ones, for Gaussian weights by some ten per cent or more at width 64. In a sample of 60
-# networks this can be from less than one to several standard errors; the errors themselves are large, as few networks with a large $\lambda$ rule them. More networks shrink the standard error
-# and leave the bias, so the difference would then stand out clearly; a larger width removes it. In 1a, the terms dropped were of relative order $1/N$ per layer: the term $m_2/N_l$
-# makes $m_2$ larger by about $\frac{D}{2N}$ of itself even in linear networks. So the bias falls as $D/N$.
+# **2.** The sampled variances tend to lie above the predicted ones: at width 64 by some 13 to 40 per cent with Gaussian weights and 2 to 25 per cent with orthogonal ones, more for deeper networks and larger $\sigma_b^2$. With 60
+# networks the standard error is nearly as large as that, so the difference is often one or two standard errors, of the same sign in both ensembles. More networks shrink the standard error
+# and leave the bias, which would then stand out clearly; only a larger width brings sampling and prediction together. In 1a, terms of relative order $1/N$ per layer were dropped: $m_2/N_l$ alone
+# makes $m_2$ larger by about $\frac{D}{2N}$ of itself in a linear network, and the slopes, whose means over $N$ neurons fluctuate, add theirs. So the bias falls as $D/N$.
 #
 # **Rubric.** 1 point for the typical value with its reason (few large values carry the mean; Jensen or the sum of logarithms). 1 point for differences in standard errors
 # from the student's own table and the distinction of bias from spread with $1/N$ as its order. A difference of less than two standard errors reported as "agrees within the error, a bias of order
@@ -779,6 +813,7 @@ with marks.part(
     assert float(sigma_b2_chosen) > 0, "sigma_b2_chosen is not above 0"
 ### BEGIN HIDDEN TESTS
 from mflib.theory import isometry as isometry_for_test
+from mflib.theory import mean_field as mean_field_for_test
 
 mine_graded = classroom.graded()
 
@@ -787,7 +822,7 @@ def recomputed():
     """Return the mean and the relative variance of lambda at the variances that were chosen."""
     square = mine_graded.steepness**2
     w2, b2 = square * float(sigma_w2_chosen), square * float(sigma_b2_chosen)
-    at = mean_field.fixed_point("tanh", w2, b2)
+    at = mean_field_for_test.fixed_point("tanh", w2, b2)
     mean = np.exp(mine_graded.deep * np.log(float(at.chi_1)))
     return mean, float(isometry_for_test.relative_variance("tanh", at.q, mine_graded.deep))
 
@@ -797,22 +832,22 @@ with marks.part(
     "The mean of lambda is 1 to two per cent.",
     hint="Does the steepness enter both the slope and the size of the argument? How far may chi_1 be from 1 at this depth?",
 ):
-    mean, _ = recomputed()
-    classroom.close(mean, 1.0, atol=0.02)
+    mean_test, _ = recomputed()
+    classroom.close(mean_test, 1.0, atol=0.02)
 with marks.part(
     0.5,
     "The relative variance of lambda is at most the bound.",
     hint="Which q* do your two variances lead to, and which one does a bound on D (mu_2/mu_1^2 - 1) ask for?",
 ):
-    _, spread = recomputed()
-    assert spread <= mine_graded.bound * (1 + 1e-6)
+    _, spread_test = recomputed()
+    assert spread_test <= mine_graded.bound * (1 + 1e-6)
 with marks.part(
     1,
     "The signals are not smaller than they have to be.",
     hint="A linear network has no variance at all, and learns nothing that a single layer could not. How large may q* be?",
 ):
-    _, spread = recomputed()
-    assert spread >= 0.5 * mine_graded.bound * (1 - 1e-6)
+    _, spread_test = recomputed()
+    assert spread_test >= 0.5 * mine_graded.bound * (1 - 1e-6)
 with marks.part(
     0.5,
     "The power of the depth in q*.",
@@ -858,15 +893,15 @@ def delta_orthogonal(c_out, c_in, size, gain, generator):
 # %% nbgrader="tests delta-tests 3" mflib="noticed"
 marks = classroom.Marks(3)
 with marks.part(0.5, "The shape, and zeros off the centre."):
-    kernel = np.asarray(delta_orthogonal(4, 3, 5, 1.0, np.random.default_rng(0)))
-    assert kernel.shape == (4, 3, 5, 5), "the shape is not (c_out, c_in, size, size)"
+    kernel_test = np.asarray(delta_orthogonal(4, 3, 5, 1.0, np.random.default_rng(0)))
+    assert kernel_test.shape == (4, 3, 5, 5), "the shape is not (c_out, c_in, size, size)"
     off_centre = np.ones((5, 5), dtype=bool)
     off_centre[2, 2] = False
-    assert np.all(kernel[:, :, off_centre] == 0), "there is weight off the centre"
-    assert np.any(kernel != 0), "the kernel is 0 everywhere"
+    assert np.all(kernel_test[:, :, off_centre] == 0), "there is weight off the centre"
+    assert np.any(kernel_test != 0), "the kernel is 0 everywhere"
 ### BEGIN HIDDEN TESTS
 mine_graded = classroom.graded()
-rng = np.random.default_rng([5, mine_graded.ring, mine_graded.n_in])
+rng_test = np.random.default_rng([5, mine_graded.ring, mine_graded.n_in])
 kept = globals().get("orthogonal")
 
 
@@ -878,7 +913,7 @@ def haar_for_test(n_out, n_in, gain, generator):
     return q if n_out >= n_in else q.T
 
 
-def convolved(kernel, image):
+def convolved_for_test(kernel, image):
     """Return the image (channels, n, n) after a convolution that closes on itself."""
     reach = kernel.shape[-1] // 2
     padded = np.pad(image, ((0, 0), (reach, reach), (reach, reach)), mode="wrap")
@@ -887,9 +922,9 @@ def convolved(kernel, image):
     )[0].numpy()
 
 
-shapes = [(6, 6, 3), (7, 3, 5), (4, 4, 1)]
-images = {shape: rng.standard_normal((shape[1], 9, 9)) for shape in shapes}
-gain_for_test = float(rng.uniform(1.2, 1.8))
+shapes_test = [(6, 6, 3), (7, 3, 5), (4, 4, 1)]
+images_test = {shape: rng_test.standard_normal((shape[1], 9, 9)) for shape in shapes_test}
+gain_for_test = float(rng_test.uniform(1.2, 1.8))
 orthogonal = haar_for_test
 with marks.part(
     1,
@@ -897,22 +932,27 @@ with marks.part(
     hint="In the centre there must be a matrix with K'K = 1. Is it c_out by c_in?",
     by_hand=True,
 ):
-    for shape in shapes:
-        found = convolved(delta_orthogonal(*shape, 1.0, np.random.default_rng(7)), images[shape])
-        classroom.close(np.sum(found**2, axis=0), np.sum(images[shape] ** 2, axis=0), rtol=1e-9)
+    for shape_test in shapes_test:
+        found_test = convolved_for_test(
+            delta_orthogonal(*shape_test, 1.0, np.random.default_rng(7)), images_test[shape_test]
+        )
+        classroom.close(
+            np.sum(found_test**2, axis=0), np.sum(images_test[shape_test] ** 2, axis=0), rtol=1e-9
+        )
 with marks.part(
     0.5,
     "The gain multiplies the norm.",
     hint="The gain is that of norms, not of their squares.",
     by_hand=True,
 ):
-    for shape in shapes:
-        found = convolved(
-            delta_orthogonal(*shape, gain_for_test, np.random.default_rng(7)), images[shape]
+    for shape_test in shapes_test:
+        found_test = convolved_for_test(
+            delta_orthogonal(*shape_test, gain_for_test, np.random.default_rng(7)),
+            images_test[shape_test],
         )
         classroom.close(
-            np.sqrt(np.sum(found**2)),
-            gain_for_test * np.sqrt(np.sum(images[shape] ** 2)),
+            np.sqrt(np.sum(found_test**2)),
+            gain_for_test * np.sqrt(np.sum(images_test[shape_test] ** 2)),
             rtol=1e-9,
         )
 with marks.part(
@@ -921,12 +961,12 @@ with marks.part(
     hint="Two calls with one generator differ; two generators of the same seed give the same.",
     by_hand=True,
 ):
-    generator = np.random.default_rng(11)
-    first_kernel = np.asarray(delta_orthogonal(4, 4, 3, 1.0, generator))
-    second_kernel = np.asarray(delta_orthogonal(4, 4, 3, 1.0, generator))
-    again = delta_orthogonal(4, 4, 3, 1.0, np.random.default_rng(11))
-    assert np.abs(first_kernel - second_kernel).max() > 1e-3
-    classroom.close(again, first_kernel, atol=1e-12)
+    generator_test = np.random.default_rng(11)
+    first_kernel_test = np.asarray(delta_orthogonal(4, 4, 3, 1.0, generator_test))
+    second_kernel_test = np.asarray(delta_orthogonal(4, 4, 3, 1.0, generator_test))
+    again_test = delta_orthogonal(4, 4, 3, 1.0, np.random.default_rng(11))
+    assert np.abs(first_kernel_test - second_kernel_test).max() > 1e-3
+    classroom.close(again_test, first_kernel_test, atol=1e-12)
 with marks.part(
     0.5,
     "ValueError where there is no such kernel.",
@@ -1004,13 +1044,15 @@ with marks.part(0.5, "A delta kernel keeps every mode on the critical line."):
 from mflib.theory import convolution
 
 mine_graded = classroom.graded()
-rng = np.random.default_rng([6, mine_graded.ring, mine_graded.deep])
-chi_for_test = float(rng.uniform(0.7, 0.95))
-symmetric = [np.array([(1 - c) / 2, c, (1 - c) / 2]) for c in rng.uniform(0.35, 0.45, size=2)]
-lopsided = [rng.dirichlet(np.ones(taps)) for taps in (3, 5)]
-rates = {
+rng_test = np.random.default_rng([6, mine_graded.ring, mine_graded.deep])
+chi_for_test = float(rng_test.uniform(0.7, 0.95))
+symmetric_test = [
+    np.array([(1 - c) / 2, c, (1 - c) / 2]) for c in rng_test.uniform(0.35, 0.45, size=2)
+]
+lopsided_test = [rng_test.dirichlet(np.ones(taps)) for taps in (3, 5)]
+rates_test = {
     (name, k, n): -np.log(chi_for_test * np.abs(convolution.mode_eigenvalues(v, n)))
-    for name, vectors in (("symmetric", symmetric), ("lopsided", lopsided))
+    for name, vectors in (("symmetric", symmetric_test), ("lopsided", lopsided_test))
     for k, v in enumerate(vectors)
     for n in (7, mine_graded.ring)
 }
@@ -1020,37 +1062,43 @@ with marks.part(
     hint="The factor of a mode in one layer is chi times the Fourier transform of v. A negative factor has a depth scale too.",
     by_hand=True,
 ):
-    for (name, k, n), right in rates.items():
-        if name == "symmetric":
-            found = np.asarray(mode_depth_scales(chi_for_test, symmetric[k], n), dtype=float)
-            classroom.close(1 / found, right, rtol=1e-7, atol=1e-9)
+    for (name_test, k_test, n_test), right_test in rates_test.items():
+        if name_test == "symmetric":
+            found_test = np.asarray(
+                mode_depth_scales(chi_for_test, symmetric_test[k_test], n_test), dtype=float
+            )
+            classroom.close(1 / found_test, right_test, rtol=1e-7, atol=1e-9)
 with marks.part(
     0.5,
     "Lopsided kernels of three and five taps.",
     hint="The Fourier transform is complex, and the pattern travels. What does the modulus of its factor decide, what its phase?",
     by_hand=True,
 ):
-    for (name, k, n), right in rates.items():
-        if name == "lopsided":
-            found = np.asarray(mode_depth_scales(chi_for_test, lopsided[k], n), dtype=float)
-            classroom.close(1 / found, right, rtol=1e-7, atol=1e-9)
+    for (name_test, k_test, n_test), right_test in rates_test.items():
+        if name_test == "lopsided":
+            found_test = np.asarray(
+                mode_depth_scales(chi_for_test, lopsided_test[k_test], n_test), dtype=float
+            )
+            classroom.close(1 / found_test, right_test, rtol=1e-7, atol=1e-9)
 with marks.part(
     0.5,
     "Uniform kernels on the critical line: the mode 0 lives for ever, others may die at once.",
     hint="With three taps on a ring of 6 places, which mode sums to zero over the kernel?",
     by_hand=True,
 ):
-    found = np.abs(np.asarray(mode_depth_scales(1.0, np.full(3, 1 / 3), 6), dtype=float))
-    assert found.shape == (6,)
-    assert found[0] > 1e12
+    found_test = np.abs(np.asarray(mode_depth_scales(1.0, np.full(3, 1 / 3), 6), dtype=float))
+    assert found_test.shape == (6,)
+    assert found_test[0] > 1e12
     # rounding of 1e-17 in the factor is 0.03 layers
-    classroom.close(found[[2, 4]], [0.0, 0.0], atol=0.05)
-    classroom.close(found[[1, 3, 5]], -1 / np.log([2 / 3, 1 / 3, 2 / 3]), rtol=1e-9)
-c, left = mine_graded.centre, mine_graded.left
-my_eigenvalues = np.abs(
-    convolution.mode_eigenvalues([(1 - c) * left, c, 1 - c - (1 - c) * left], mine_graded.ring)
+    classroom.close(found_test[[2, 4]], [0.0, 0.0], atol=0.05)
+    classroom.close(found_test[[1, 3, 5]], -1 / np.log([2 / 3, 1 / 3, 2 / 3]), rtol=1e-9)
+c_test, left_test = mine_graded.centre, mine_graded.left
+my_eigenvalues_test = np.abs(
+    convolution.mode_eigenvalues(
+        [(1 - c_test) * left_test, c_test, 1 - c_test - (1 - c_test) * left_test], mine_graded.ring
+    )
 )
-right_slowest = float(-1 / np.log(np.max(my_eigenvalues[1:])))
+right_slowest = float(-1 / np.log(np.max(my_eigenvalues_test[1:])))
 with marks.part(
     0.5,
     "The slowest mode that dies, on your ring with your kernel.",
@@ -1145,7 +1193,7 @@ for axis, rate in zip(axes, rates, strict=True):
     axis.set(xlabel="step", title=f"learning rate {rate:g}")
 axes[0].set_ylabel("training accuracy")
 handles, names = axes[0].get_legend_handles_labels()
-axes[0].legend(handles[::2], names[::2], fontsize="x-small")
+fig.legend(handles[::2], names[::2], ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.0))
 plt.show()
 
 # %% [markdown]
@@ -1161,13 +1209,13 @@ plt.show()
 # orthogonal, then Gaussian. At the smaller rates that is the order of the curves. At the best rate of each kind the first two may come close to each other, above all at small $\sigma_b^2$, and Gaussian networks stay last. A comparison at
 # one rate mixes how well a network is conditioned with how well that rate suits it: at the largest rate here the networks near isometry fail and would come last. Only best against best is fair, and even that depends on the number of steps.
 #
-# **2.** From the spectrum at the start one expects isometric networks to bear the largest rates: no direction is stretched much. The opposite happens: at the rate 0.1 they fail (the accuracy stays at chance) while the others still learn, with noise. Their signals are
-# small ($q^*\approx0.03$), and since logits are scaled up to variance 1 by a large readout, the gradients of the hidden weights are large against the weights' own effect: a step of the same size moves the *function* further. The spectrum of $J$ tells how gradients
-# pass through the layers, not how large a step may be.
+# **2.** From the spectrum at the start one expects that isometric networks bear the largest rates: no direction is stretched much. The opposite happens: at the rate 0.1 they fail, while the others still learn, with noise. What the spectrum does not
+# know: their signals are small ($q^*\approx0.03$) and the network is nearly linear, so a step that is too large makes the signals grow, and nothing stops them before they saturate. (Followed over twenty steps at the rate 0.1, the mean square of $y$ in the last layer grows from about 0.03 to 0.9 there; in the other two kinds
+# it begins near 0.4 and stays near 0.5.) The spectrum describes how a gradient passes through the layers before the first step, not how large that step may be.
 #
 # **3.** For example: that near isometry networks *generalise* better (only training accuracy was scored: score held-out images); that the order holds at other depths or widths (repeat at 10 and 100 layers); that the spread of $\lambda$ is the cause and not the smaller $q^*$ or the readout that goes with it (orthogonal
 # against Gaussian at the *same* $q^*$ tests one; equal gains of the readout, or a rate per layer, the other); that the gap between two kinds is larger than that between seeds (two seeds are few).
 #
-# **Rubric.** 1 point for three relative variances from the student's own functions and an honest account of the order, with the role of the rate. 1 point for the contradiction of part 2 seen and a reason offered (any that fits: small signals with a large readout, step size against function, the spectrum at the start only); full points
+# **Rubric.** 1 point for three relative variances from the student's own functions and an honest account of the order, with the role of the rate. 1 point for the contradiction of part 2 seen and a reason offered that fits (small signals have room to grow, a nearly linear network limits nothing, the spectrum is that of the start); full points
 # too if the student's own figure shows it less clearly and the answer says so. 1 point for a conclusion not supported *and* an experiment that would decide it.
 # ### END SOLUTION
