@@ -282,10 +282,14 @@ def slope(x):
     return e / (1 + e) ** 2 + 4 * f / (1 + f) ** 2
 
 
+def sech_squared(x):
+    """Enclose sech(x)^2 for an arb: it falls with |x|, so the two ends of |x| decide."""
+    return (x.abs_lower().sech() ** 2).union(x.abs_upper().sech() ** 2)
+
+
 def slope_of_ball(x):
     """Enclose the slope for an arb."""
-    step = ((x - arb(mine.place)) * mine.gain / 2).sech() ** 2
-    return (x / 2).sech() ** 2 / 4 + step
+    return sech_squared(x / 2) / 4 + sech_squared((x - arb(mine.place)) * mine.gain / 2)
 
 
 # %% nbgrader="solution sampling"
