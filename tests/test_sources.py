@@ -71,7 +71,7 @@ def test_code_version_ignores_prose_and_sees_code(project):
 
 
 def test_the_arrows_of_the_package_point_one_way():
-    """Theory knows nothing of networks, experiment nothing of reports, the classroom of no other."""
+    """Theory knows nothing of networks, experiment nothing of reports, the classroom of none."""
     allowed = {
         "theory": {"theory"},
         "experiment": {"experiment", "theory"},

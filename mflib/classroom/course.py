@@ -347,11 +347,10 @@ def check(path: Path, students: int = 1) -> Checked:
         ids = [TEACHER, *(f"{TEACHER}-{k}" for k in range(1, students))]
         for student in ids:
             hand_in(course, assignment, student, typed(source, tokens.make(key, student)))
+        hand_in(course, assignment, "empty", release)
         started = time.monotonic()
         nbgrader(course, "autograde", assignment)
         seconds = (time.monotonic() - started) / students
-        hand_in(course, assignment, "empty", release)
-        nbgrader(course, "autograde", assignment, "--student=empty")
         found = grades(course, assignment)
         automatic = by_hand = 0.0
         for student in ids:
@@ -459,12 +458,13 @@ def roster(path: Path) -> list[str]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
+        rows = [row for row in csv.reader(text.splitlines()) if any(field.strip() for field in row)]
+    except (OSError, UnicodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
         raise CourseError(
-            f"{path} cannot be read ({error.strerror}): name a file with one student id per line, "
+            f"{path} cannot be read ({reason}): name a file with one student id per line, "
             "as in 'make tokens STUDENTS=students.csv'"
         ) from None
-    rows = [row for row in csv.reader(text.splitlines()) if any(field.strip() for field in row)]
     header = [field.strip().lower() for field in rows[0]] if rows else []
     if "id" in header:
         column = header.index("id")

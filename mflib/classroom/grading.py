@@ -2,7 +2,7 @@
 
 nbgrader grades; its notebooks pass through a row of preprocessors, and three of them are ours:
 
-- ``RestoreCells`` puts back cells that were deleted, where they belong;
+- ``RestoreCells`` gives a submission the cells that its assignment has, each once;
 - ``Execute`` runs a submission isolated (``mflib.classroom.isolation``), gives the kernel the
   token of the submission's id, and goes on after a cell that never ended or killed the kernel;
 - ``HideTests`` takes the hidden tests out of feedback, and whatever quotes them.
@@ -14,13 +14,15 @@ import ast
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert.preprocessors import ClearMetadataPreprocessor, CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from nbgrader import preprocessors as standard
 from nbgrader import utils
 from nbgrader.api import Gradebook
@@ -32,59 +34,79 @@ KEY = "token.key"  # beside the gradebook
 
 
 class RestoreCells(standard.NbGraderPreprocessor):
-    """Puts back every locked, test and answer cell that a submission lacks, each after a note."""
+    """Gives a submission the cells and the roles of cells that its assignment has.
+
+    What a cell is, what it is worth and whether it is locked comes from the gradebook, whatever
+    the submission says; cells that claim a role that there is not are cells of the student's own.
+    Of copies, the last counts (of a written answer, the last that somebody wrote in). Locked, test
+    and written cells that are missing come back, each after a note, where they belong.
+    """
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
-        """Return the notebook with each missing cell after the one that came before it."""
+        """Return the notebook with the assignment's cells, each once."""
         known = resources["nbgrader"]
         with Gradebook(known["db_url"]) as gradebook:
             source = gradebook.find_notebook(known["notebook"], known["assignment"])
             points = {cell.name: cell.max_score for cell in source.grade_cells}
             answers = {cell.name for cell in source.solution_cells}
-            place = -1
-            for cell in source.source_cells:
-                at = _position(nb, cell.name)
-                if at is None and cell.name in answers - points.keys():
-                    continue  # code that was deleted: its tests say so
-                if at is None:
+            names = {cell.name for cell in source.source_cells}
+            copies: dict[str, list[NotebookNode]] = {}
+            place = len(nb.cells) - 1  # after which to put what is missing
+            for index, cell in enumerate(nb.cells):
+                role = cell.metadata.pop("nbgrader", None)
+                name = role.get("grade_id") if isinstance(role, dict) else None
+                if name in names:
+                    place = place if copies else index - 1
+                    copies.setdefault(str(name), []).append(cell)
+            for cell in sorted(source.source_cells, key=_order(known)):
+                role = _role(cell, points, answers)
+                if cell.name in copies:
+                    written = [c for c in copies[cell.name] if c.source != cell.source]
+                    one = (written if role["solution"] and written else copies[cell.name])[-1]
+                    one.metadata["nbgrader"] = role
+                    place = next(i for i, other in enumerate(nb.cells) if other is one)
+                elif cell.name in points or not role["solution"]:
+                    # code that was deleted stays so: its tests say what is missing
                     note = "*The cell below was missing from what was handed in, and was put back.*"
-                    restored = [new_markdown_cell(note), _restored(cell, points, answers)]
-                    nb.cells[place + 1 : place + 1] = restored
-                    at = place + len(restored)
-                place = at
+                    nb.cells[place + 1 : place + 1] = [
+                        new_markdown_cell(note),
+                        _as_handed_out(cell, role),
+                    ]
+                    place += 2
         return nb, resources
 
 
-def _position(nb: NotebookNode, name: str) -> int | None:
-    for index, cell in enumerate(nb.cells):
-        if cell.metadata.get("nbgrader", {}).get("grade_id") == name:
-            return index
-    return None
+def _order(known: Any) -> Callable[[Any], int]:
+    """Return the key that sorts cells as the assignment has them, which the gradebook forgets."""
+    path = Path("source", known["assignment"], f"{known['notebook']}.ipynb")
+    cells = nbformat.read(path, as_version=4).cells
+    names = [cell.metadata.get("nbgrader", {}).get("grade_id") for cell in cells]
+    return lambda cell: names.index(cell.name)
 
 
-def _restored(source: Any, points: dict[str, float], answers: set[str]) -> NotebookNode:
-    """Return a cell as the release has it, with the hidden tests that the gradebook knows."""
-    role: dict[str, Any] = {
-        "grade_id": source.name,
-        "cell_type": source.cell_type,
-        "grade": source.name in points,
-        "solution": source.name in answers,
-        "locked": source.locked,
-        "task": False,
-        "checksum": source.checksum,
-        "schema_version": 3,
-    }
+def _role(source: Any, points: dict[str, float], answers: set[str]) -> NotebookNode:
+    role = NotebookNode(
+        grade_id=source.name,
+        cell_type=source.cell_type,
+        grade=source.name in points,
+        solution=source.name in answers,
+        locked=source.locked,
+        task=False,
+        checksum=source.checksum,
+        schema_version=3,
+    )
     if source.name in points:
         role["points"] = points[source.name]
-    cell = NotebookNode(
-        id=source.name,
-        cell_type=source.cell_type,
-        metadata=NotebookNode(nbgrader=NotebookNode(role)),
-        source=source.source,
-    )
-    if source.cell_type == "code":
-        cell.update(outputs=[], execution_count=None)
-    return cell
+    return role
+
+
+def _as_handed_out(source: Any, role: NotebookNode) -> NotebookNode:
+    """Return a cell as the release has it, with the hidden tests that the gradebook knows."""
+    new = new_code_cell if source.cell_type == "code" else new_markdown_cell
+    return new(source.source, metadata=NotebookNode(nbgrader=role))
+
+
+_RICH_MIB = 20  # a figure of an honest notebook has less than one
 
 
 class Execute(standard.Execute):
@@ -207,12 +229,14 @@ class Execute(standard.Execute):
         return self._allowed
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
-        """Take a kernel's message, and drop what a cell prints beyond its share."""
-        if msg["msg_type"] in ("stream", "display_data", "execute_result", "error"):
-            size = len(str(msg["content"]))
-            if self._printed + size > self.output_mib * 2**20:
-                return None
-            self._printed += size
+        """Take a kernel's message, and cut what a cell prints beyond its share."""
+        if msg["msg_type"] == "stream":
+            room = max(0, int(self.output_mib * 2**20) - self._printed)
+            text = msg["content"]["text"]
+            self._printed += len(text)
+            msg["content"]["text"] = text[:room]
+        elif len(msg["content"].get("data", "")) and len(str(msg["content"])) > _RICH_MIB * 2**20:
+            return None
         return super().process_message(msg, cell, cell_index)
 
 
@@ -309,10 +333,9 @@ def configure(c: Any) -> None:
     """Set what nbgrader runs on submissions and on feedback; ``c`` is ``get_config()``."""
     c.Autograde.sanitize_preprocessors = [
         standard.ClearOutput,
-        standard.DeduplicateIds,
+        RestoreCells,
         standard.OverwriteKernelspec,
         standard.OverwriteCells,
-        RestoreCells,
         standard.CheckCellMetadata,
     ]
     c.Autograde.autograde_preprocessors = [

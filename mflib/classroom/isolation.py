@@ -110,8 +110,8 @@ def sandboxed(command: Sequence[str], scratch: Path, level: str) -> list[str]:
         *(word for path in seen for word in ("--ro-bind-try", path, path)),
         *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"),
         *("--bind", str(scratch), str(scratch), "--chdir", str(scratch / "work")),
-        # The kernel would look for its parent, not see it from in here, and end.
-        *("--unsetenv", "JPY_PARENT_PID"),
+        # A kernel ends when its parent changes, and from in here its parent is process 1.
+        *("--setenv", "JPY_PARENT_PID", "1"),
         *("--", *command),
     ]
 
@@ -185,6 +185,8 @@ class IsolatedKernelManager(AsyncKernelManager):
             *(sys.executable, "-m", "mflib.classroom.kernel"),
             *(f"{limits.seconds}", f"{limits.memory_gib}", f"{limits.file_mib}"),
             *("-f", self.connection_file, *(extra_arguments or [])),
+            # should the cell that imports it have been deleted
+            "--IPKernelApp.exec_lines=from mflib import classroom",
         ]
         return sandboxed(command, self.scratch.path, self.level)
 

@@ -17,6 +17,7 @@ sees which of the visible steps hold instead, and what went wrong in the others.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import io
 import os
@@ -42,7 +43,14 @@ NOTES = {
     "value": "It differs from the right answer by more than the tolerance.",
     "package": "This step asks for your own code, and yours calls mflib.",
     "missing": "A name that the question asks for is not defined.",
-    "error": "Your code stopped with an error.",
+    "open": "This is not answered yet.",
+    "error": "Your code stopped with an error of a package: run it to see which.",
+    # Python's own errors by name: they help, and cannot carry anything either
+    **{
+        name: f"Your code stopped with an error: {name}."
+        for name, kind in vars(builtins).items()
+        if isinstance(kind, type) and issubclass(kind, BaseException)
+    },
 }
 
 
@@ -172,13 +180,14 @@ def _reason(error: BaseException) -> str:
     """Return one sentence on an error; while grading, one that cannot hold anything else."""
     if isinstance(error, Wrong):
         return NOTES[error.note]
-    if isinstance(error, NameError) and type(error) is NameError:
+    if type(error) is NameError:
         return NOTES["missing"]
-    if isinstance(error, AssertionError) and not grading():
-        return str(error) or NOTES["value"]
+    if type(error) is NotImplementedError:
+        return NOTES["open"]
     if isinstance(error, AssertionError):
-        return NOTES["value"]
-    return NOTES["error"]
+        return (not grading() and str(error)) or NOTES["value"]
+    name = type(error).__name__
+    return NOTES[name] if getattr(builtins, name, None) is type(error) else NOTES["error"]
 
 
 def _own_part(error: BaseException) -> list[str]:

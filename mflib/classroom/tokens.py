@@ -64,7 +64,7 @@ def read(typed: object) -> str:
     unknown = sorted(set(symbols) - set(ALPHABET))
     if unknown:
         raise BadToken(
-            f"No token contains {', '.join(map(repr, unknown))}: look at yours again. "
+            f"No token contains {', '.join(map(repr, unknown[:3]))}: look at yours again. "
             "Tokens have neither 0, o, 1, i nor l."
         )
     if len(symbols) != LENGTH:

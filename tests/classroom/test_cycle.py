@@ -1,0 +1,353 @@
+"""nbgrader's whole cycle on submissions of every kind: marks, feedback, grades.
+
+One course, one small assignment with every kind of cell, and a submission for each way in which a
+notebook goes right or wrong. All are graded by one `nbgrader autograde`, as a teacher does it.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+pytest.importorskip("nbgrader", reason="needs the classroom's packages: make classroom")
+
+from mflib.classroom import course, isolation, tokens
+
+SOURCE = Path(__file__).parent / "assignments" / "halves.py"
+NAME = "halves"
+ALL = {"token": 1, "half-tests": 4, "own-tests": 2, "fixed-tests": 3}
+ANSWER = "def half(x):\n    return np.asarray(x) / 2"
+Kind = Callable[["Desk"], NotebookNode]
+FORMULA = "def fixed_point(sigma_w2, sigma_b2):\n    return sigma_b2 / (1 - sigma_w2)"
+
+PORT = 9  # replaced by a port that somebody listens on
+
+pytestmark = pytest.mark.xdist_group("classroom")
+
+
+def at(notebook: NotebookNode, name: str) -> int:
+    return next(
+        i
+        for i, cell in enumerate(notebook.cells)
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == name
+    )
+
+
+def write(notebook: NotebookNode, **answers: str) -> NotebookNode:
+    """Write answers into solution cells, as a student does."""
+    for name, answer in answers.items():
+        notebook.cells[at(notebook, name)].source = answer
+    return notebook
+
+
+@dataclass
+class Desk:
+    """What a student has: the release with a token typed in, and the numbers that follow."""
+
+    notebook: NotebookNode
+    token: str
+    other: str
+
+    def answered(self, **answers: str) -> NotebookNode:
+        right = {"half": ANSWER, "own": "own_half = mine.whole / 2", "fixed": FORMULA}
+        return write(self.notebook, **{**right, **answers})
+
+
+ANSWERS = f"{ANSWER} own_half = {FORMULA}"
+
+# --- what is handed in, and the points of each test cell that it should earn --------------------
+
+
+def right(desk: Desk) -> NotebookNode:
+    return desk.answered(why="The right answer in words.")
+
+
+def wrong(desk: Desk) -> NotebookNode:
+    """One step right, the others not; warnings and prints of its own in every call."""
+    noisy = "import sys, warnings\ndef half(x):\n    warnings.warn('mine')\n    print('mine')\n"
+    noisy += "    print('mine', file=sys.stderr)\n    return abs(np.asarray(x)) / 2"
+    return desk.answered(half=noisy, own="own_half = 17", fixed="fixed_point = None")
+
+
+def empty(desk: Desk) -> NotebookNode:
+    return desk.notebook
+
+
+def crashing(desk: Desk) -> NotebookNode:
+    """One cell leaves Python, one uses too much memory; what is right around them counts."""
+    greedy = "def fixed_point(sigma_w2, sigma_b2):\n    return np.ones((10**6, 10**6))"
+    return desk.answered(own="import os\nos._exit(3)", fixed=greedy)
+
+
+def endless(desk: Desk) -> NotebookNode:
+    """A loop that swallows interrupts, first in a cell of its own, then within a test."""
+    loop = "while True:\n    try:\n        pass\n    except BaseException:\n        pass"
+    inner = "def fixed_point(sigma_w2, sigma_b2):\n    while True:\n        pass"
+    return desk.answered(own=loop, fixed=inner)
+
+
+def deleted(desk: Desk) -> NotebookNode:
+    """The cells that begin, two test cells and the written answer are gone."""
+    notebook = desk.answered()
+    gone = {1} | {at(notebook, name) for name in ("numbers", "half-tests", "fixed-tests", "why")}
+    notebook.cells = [c for i, c in enumerate(notebook.cells) if i not in gone]
+    return notebook
+
+
+def duplicated(desk: Desk) -> NotebookNode:
+    """Every cell twice; of answers, the second copy is as it was handed out."""
+    notebook = desk.answered()
+    notebook.cells = [c for cell in notebook.cells for c in (cell, nbformat.from_dict(dict(cell)))]
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"copy-{index}"
+    return notebook
+
+
+def tampered(desk: Desk) -> NotebookNode:
+    """Tests that give full marks, worth more than they were, and a test made into text."""
+    notebook = desk.answered(half="half = None", own="own_half = 0", fixed="fixed_point = None")
+    for name in ("half-tests", "own-tests"):
+        cell = notebook.cells[at(notebook, name)]
+        cell.source = "4.0"
+        cell.metadata.nbgrader.points = 400
+    cell = notebook.cells[at(notebook, "fixed-tests")]
+    cell.cell_type = "markdown"
+    del cell["outputs"], cell["execution_count"]
+    notebook.metadata.kernelspec = {"name": "no-such", "display_name": "?", "language": "x"}
+    return notebook
+
+
+def wrong_id(desk: Desk) -> NotebookNode:
+    """The token and the number of somebody else, with functions that are right."""
+    notebook = desk.answered(own=f"own_half = {numbers(desk.other)['whole'] / 2}")
+    notebook.cells[1].source = notebook.cells[1].source.replace(desk.token, desk.other)
+    return notebook
+
+
+def no_token(desk: Desk) -> NotebookNode:
+    notebook = desk.answered()
+    notebook.cells[1].source = notebook.cells[1].source.replace(desk.token, "abc")
+    return notebook
+
+
+def calling(desk: Desk) -> NotebookNode:
+    """The answer that is to be one's own, from the package, under another name."""
+    code = "from mflib.theory import mean_field as m\nf = m.fixed_point\n"
+    code += "def fixed_point(sigma_w2, sigma_b2):\n"
+    code += "    f('tanh', 1.5, 0.1)\n    return sigma_b2 / (1 - sigma_w2)"
+    return desk.answered(fixed=code)
+
+
+def prying(desk: Desk) -> NotebookNode:
+    """Looks for hidden tests, the key, the gradebook and others' work, and shows what it finds."""
+    half = """
+import inspect, linecache, sys
+seen, stdout = [], sys.stdout
+def half(x):
+    for frame in inspect.stack():
+        if "marks" in frame.frame.f_locals:
+            seen.extend(linecache.getlines(frame.filename))
+    print(*seen, file=stdout)
+    raise ValueError("".join(seen))
+"""
+    look = f"""
+import os, socket
+print(''.join(seen), In)
+course = os.environ["THE_COURSE"]
+found, shared = [], ("/usr", "/proc", "/sys", "/lib", "/lib64", "/opt", "/bin", "/sbin",
+                     {sys.prefix!r}, {sys.base_prefix!r})
+for a, folders, files in os.walk("/"):
+    folders[:] = [f for f in folders if os.path.join(a, f) not in shared]
+    found += [os.path.join(a, f) for f in files]
+for folder in (".", "..", course, os.path.dirname(course)):
+    found += [os.path.join(a, f) for a, _, files in os.walk(folder) for f in files]
+print("FOUND", sorted(f for f in found if f.endswith((".key", ".db", ".csv", ".ipynb"))))
+try:
+    socket.create_connection(("127.0.0.1", {PORT}), 2)
+    print("CONNECTED")
+except OSError:
+    print("NO NETWORK")
+print("SECRET", os.environ.get("MFLIB_TEST_SECRET"))
+print(open(os.path.join(course, "token.key")).read())
+"""
+    return desk.answered(half=half, own=look)
+
+
+def flooding(desk: Desk) -> NotebookNode:
+    """Prints without end: that cell is lost, and the teacher's machine is not."""
+    return desk.answered(own="own_half = mine.whole / 2\nwhile True:\n    print('x' * 10000)")
+
+
+KINDS: dict[Kind, dict[str, float]] = {
+    right: ALL,
+    wrong: {"token": 1, "half-tests": 1},
+    empty: {"token": 1},
+    crashing: {"token": 1, "half-tests": 4},
+    endless: {"token": 1, "half-tests": 4},
+    deleted: {**ALL, "token": 0},
+    duplicated: ALL,
+    tampered: {"token": 1},
+    wrong_id: {**ALL, "token": 0, "own-tests": 0},
+    no_token: {**ALL, "token": 0},
+    calling: {**ALL, "fixed-tests": 0},
+    prying: {"token": 1, "fixed-tests": 3},
+    flooding: {**ALL, "own-tests": 0},
+}
+
+
+def numbers(token: str) -> dict[str, int]:
+    code = "from mflib import classroom as c; import json; "
+    code += f"c.token({token!r}); "
+    code += "b = c.begin('halves', whole=c.between(10, 5000, step=1)); print(json.dumps(dict(b)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a course in which every kind of submission was graded and got feedback."""
+    global PORT
+    folder = tmp_path_factory.mktemp("course") / "c"
+    course.prepare(folder)
+    config = folder / course.CONFIG
+    config.write_text(
+        config.read_text()
+        .replace("c.Execute.timeout = 60", "c.Execute.timeout = 8")
+        .replace("memory_gib = 4.0", "memory_gib = 1.5")
+    )
+    release = course.generate(folder, NAME, course.read(SOURCE))
+    key = tokens.load_key(folder / course.KEY)
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.MonkeyPatch.context() as patch:
+        PORT = listener.getsockname()[1]
+        patch.setenv("MFLIB_TEST_SECRET", "a secret of the teacher's")
+        for kind in KINDS:
+            token = tokens.make(key, kind.__name__)
+            desk = Desk(course.typed(release, token), token, tokens.make(key, "right"))
+            notebook = kind(desk)
+            for cell in notebook.cells:
+                cell.source = cell.source.replace('os.environ["THE_COURSE"]', repr(str(folder)))
+            course.hand_in(folder, NAME, kind.__name__, notebook)
+        bad = course.hand_in(folder, NAME, "not_a_notebook", release)
+        bad.write_text("{ this is not a notebook")
+        with pytest.raises(course.CourseError, match="for student 'not_a_notebook'"):
+            course.nbgrader(folder, "autograde", NAME)
+    shutil.rmtree(bad.parents[1])
+    course.nbgrader(folder, "generate_feedback", NAME)
+    course.nbgrader(folder, "export", "--to=grades.csv")
+    return folder
+
+
+def feedback(folder: Path, student: str) -> str:
+    return html.unescape((folder / "feedback" / student / NAME / f"{NAME}.html").read_text())
+
+
+def outputs(folder: Path, student: str, cell: str) -> str:
+    """Return what a cell wrote while it was graded, hidden or not."""
+    path = folder / "autograded" / student / NAME / f"{NAME}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    return json.dumps(notebook.cells[at(notebook, cell)].outputs, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_each_kind_of_submission_gets_a_fair_mark(graded: Path, kind: Kind) -> None:
+    found = course.grades(graded, NAME)[kind.__name__]
+    earned = {cell: score for cell, (score, _) in found.items() if cell != "why"}
+    assert earned == {cell: KINDS[kind].get(cell, 0) for cell in ALL}
+    # Nobody wrote an answer in words but one, who waits for a reader.
+    score, most = found["why"]
+    assert most == 5
+    assert score == (None if kind is right else 0)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_feedback_holds_no_hidden_test_and_no_other_number(graded: Path, kind: Kind) -> None:
+    shown = feedback(graded, kind.__name__)
+    # Sentences of hidden steps are shown, with the marks they gave; their code never is.
+    secret = course.secrets(course.read(SOURCE))
+    assert any("hidden_points" in line for line in secret)
+    assert [line for line in secret if line in shown and line not in ANSWERS] == []
+    key = tokens.load_key(graded / course.KEY)
+    own = {kind.__name__, "right" if kind is wrong_id else kind.__name__}
+    others = {tokens.make(key, other.__name__) for other in KINDS if other.__name__ not in own}
+    assert [token for token in others if token in shown] == []
+    assert key.hex() not in shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (right, "✓ 2 of 2: The formula holds for your own variance."),
+        (wrong, "Does it treat signs alike?"),
+        (wrong, "It differs from the right answer by more than the tolerance."),
+        (wrong, "Your code stopped with an error: TypeError."),
+        (empty, "This is not answered yet."),
+        (crashing, "Python ended while this cell ran: did it use more than 1.5 GiB of memory"),
+        (crashing, "Your code stopped with an error of a package: run it to see which."),
+        (endless, "This cell was stopped: it ran longer than 8 seconds."),
+        (deleted, "The cell below was missing from what was handed in, and was put back."),
+        (wrong_id, "✗ 0 of 1: The token is that of the id under which you hand in."),
+        (wrong_id, "It was graded with the numbers of that id."),
+        (no_token, "A token has 12 letters and digits, and this has 3"),
+        (calling, "This step asks for your own code, and yours calls mflib."),
+        (prying, "Your code stopped with an error: ValueError."),
+        (prying, "[output withheld: it quotes a test]"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_feedback_says_what_helps(graded: Path, kind: Kind, sentence: str) -> None:
+    assert sentence in feedback(graded, kind.__name__)
+
+
+@pytest.mark.skipif(isolation.best_level() != "sandbox", reason="needs bubblewrap")
+def test_a_submission_sees_nothing_of_the_course_and_no_network(graded: Path) -> None:
+    told = outputs(graded, "prying", "own")
+    assert "FOUND []" in told
+    assert "NO NETWORK" in told
+    assert "SECRET None" in told
+    assert "FileNotFoundError" in told
+    # The hidden test was on the stack, and feedback withholds what that gave away.
+    assert "hidden_points" in told
+
+
+def test_a_flood_of_output_is_cut(graded: Path) -> None:
+    path = graded / "autograded" / "flooding" / NAME / f"{NAME}.ipynb"
+    assert path.stat().st_size < 2 * 2**20
+
+
+def test_grades_come_as_a_table(graded: Path) -> None:
+    with open(graded / "grades.csv", newline="") as file:
+        rows = {row["student_id"]: row for row in csv.DictReader(file)}
+    # What is not a notebook was handed in, and has no marks until somebody looks at it.
+    assert float(rows.pop("not_a_notebook")["score"]) == 0
+    assert set(rows) == {kind.__name__ for kind in KINDS}
+    for kind, earned in KINDS.items():
+        row = rows[kind.__name__]
+        assert (row["assignment"], float(row["max_score"])) == (NAME, 15)
+        assert float(row["score"]) == sum(earned.values())
+
+
+def test_marks_by_hand_come_on_top(graded: Path) -> None:
+    """What a reader gives for the written answer, which autograding again does not take away."""
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{graded / 'gradebook.db'}") as book:
+        grade = book.find_grade("why", NAME, NAME, "right")
+        assert grade.needs_manual_grade
+        grade.manual_score, grade.needs_manual_grade = 4.0, False
+        book.db.commit()
+        assert book.find_submission(NAME, "right").score == sum(ALL.values()) + 4
+    course.nbgrader(graded, "autograde", NAME, "--student=right", "--force")
+    with Gradebook(f"sqlite:///{graded / 'gradebook.db'}") as book:
+        assert book.find_submission(NAME, "right").score == sum(ALL.values()) + 4
