@@ -39,6 +39,9 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
+
+threadpool_limits(1)  # matrices are small here: on a busy machine threads only wait for each other
 
 mine = classroom.begin(
     "reconstruction-entropy",
