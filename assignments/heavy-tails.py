@@ -739,7 +739,7 @@ ax.set(
 )
 ax.legend(fontsize="small")
 plt.show()
-# Rubric. 1 point: three groups of 20 runs, of which the lowest falls steadily, the middle one wanders, and
+# Rubric. 1 point: three groups of 20 runs, of which the lowest falls on average along a line, the middle one wanders, and
 # the highest keeps its length. Half a point: infinite-width lines at the right height (slope included).
 # Half a point: labels, legend or title from which scale, width and index can be read.
 ### END SOLUTION
@@ -752,7 +752,7 @@ plt.show()
 # ### BEGIN SOLUTION
 # At infinite width the length map averages over *all* neurons. $\mathbb E|Z|^\alpha=\infty$ makes its slope at 0 infinite (a logarithm), so that a short enough signal always grows and $q^*>0$ at every $D_w$. The growth comes from the share of neurons, of order $q$, whose
 # $h$ is so far out in the tail that it reaches order 1. When $qN\ll1$ a layer of $N$ neurons has no such neuron: the average over its neurons is typically far below the mean. Then what counts over many layers is the mean of the logarithm, which is finite; the signal dies out when
-# $\log D_w+\mathbb E\log T_N<0$. In the figure the runs at 0.75 of the critical scale fall by a steady number of decades per layer, $\log_{10}0.75^\alpha$, and, given enough layers, through the dashed line of infinite width; at 1.3 they settle near it or below. The two limits, width and depth, do not commute:
+# $\log D_w+\mathbb E\log T_N<0$. In the figure the runs at 0.75 of the critical scale fall on average by a steady number of decades per layer, $\log_{10}0.75^\alpha$, and, given enough layers, through the dashed line of infinite width; at 1.3 they settle near it or below. The two limits, width and depth, do not commute:
 # infinite width first gives no ordered phase, depth first at a given width does. The line moves to 0 as $N$ grows, but only as $D_w\sim\alpha/(c_\alpha\log N)$: to halve $D_w$ one squares the width.
 #
 # To the colleague: below the line of this width the signal is lost exponentially in depth. Even at infinite width $q^*$ falls by a number of decades given by $\frac\alpha{c_\alpha}\Delta\frac1{D_w}/\ln10$ (6a): reducing $D_w$ from 0.14 to 0.07 costs eleven orders of magnitude or more at slope 1. "Not 0" is not
@@ -855,7 +855,7 @@ marks.total()
 # $$\mathbb E\,Y\to(1-\mu)\int_0^\infty NK\mu\,t^{\mu-1}e^{-NKt^\mu}dt=1-\mu=1-\frac\alpha2 .$$
 # The integrand is a total derivative in $NKt^\mu$, so neither $K$ (the scale) nor $N$ is left.
 #
-# Own weights: 200 rows of 400 give a mean within about two of its standard errors of $1-\alpha/2$ (the correction at $N=400$ is smaller than the error, which is 0.01 to 0.03). A Gaussian row of 400 would have 0.0075. About $1/(1-\alpha/2)$ weights carry a row, three at $\alpha=1.3$, however wide it is: every neuron listens to
+# Own weights: 200 rows of 400 give a mean within two or three of its standard errors of $1-\alpha/2$ (the correction at $N=400$ is smaller than the error, which is 0.01 to 0.03). A Gaussian row of 400 would have 0.0075. About $1/(1-\alpha/2)$ weights carry a row, three at $\alpha=1.3$, however wide it is: every neuron listens to
 # a handful of others, its pre-activation does not self-average over inputs, and different neurons listen to different ones. Some directions of the input are therefore stretched and most squeezed, and eigenvectors live on few neurons.
 #
 # *Rubric.* Half a point: $\mu=\alpha/2$ with the reason. 1 point: the integral with $N$ equal terms and the second derivative. Half a point: the limit, $K$ gone. Half a point: comparison in standard errors. Half a point: meaning.
