@@ -697,7 +697,8 @@ marks.total()
 # critical network with that $m$ and $\sigma_b^2 \ge$ `sigma_b2_min` is proved to exceed or equal. Of a ball the
 # lower end counts. A bound above the truth is no bound and earns nothing. A valid one earns more the closer
 # it comes: within 5 %, 0.5 % and 0.05 % of the best possible. It may take ten seconds a call. Use `mean_enclosure`, or
-# `riemann`, which does for a part of the points. Begin the iteration with few cells.
+# `riemann`, which does for a part of the points. Begin the iteration with few cells,
+# and see that it ends.
 
 # %% nbgrader="solution bound"
 
