@@ -206,21 +206,6 @@ def _right_mean(f, q):
     return f(np.sqrt(q)[..., None] * z) @ (0.05 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
 
 
-def _spared(check, **right):
-    """Run the check beside right earlier functions; if it fails, beside the student's own."""
-    own = {name: globals()[name] for name in right if name in globals()}
-    try:
-        globals().update(right)
-        check()
-    except Exception:
-        globals().update(own)
-        check()
-    finally:
-        for name in right:
-            del globals()[name]
-        globals().update(own)
-
-
 _q = np.array([[0.0, 0.01, _rng.uniform(0.1, 1.0)], [_rng.uniform(1.0, 5.0), 9.0, 10.0]])
 _mean_of_square = _gaussian.expectation(lambda u: _phi(u) ** 2, _q).value
 _mean_of_shifted = _gaussian.expectation(_shifted, _q).value
@@ -244,7 +229,7 @@ with marks.part(
     hint="Try phi(u) = u**2 by hand: E[u⁴] is 3 q².",
     by_hand=True,
 ):
-    _spared(
+    classroom.beside(
         lambda: classroom.close(length_map(_q, _w, _b, _phi), _right[_phi], rtol=1e-6),
         gaussian_mean=_right_mean,
     )
@@ -254,7 +239,7 @@ with marks.part(
     hint="Does it use the phi that it is given? Nothing in the map assumes a symmetry.",
     by_hand=True,
 ):
-    _spared(
+    classroom.beside(
         lambda: classroom.close(length_map(_q, _w, _b, _shifted), _right[_shifted], rtol=1e-6),
         gaussian_mean=_right_mean,
     )
@@ -350,21 +335,6 @@ def _right_dphi(x):
     return _mine.slope * (1 - np.tanh(_mine.slope * x) ** 2) + _mine.leak
 
 
-def _spared(check, **right):
-    """Run the check beside right earlier functions; if it fails, beside the student's own."""
-    own = {name: globals()[name] for name in right if name in globals()}
-    try:
-        globals().update(right)
-        check()
-    except Exception:
-        globals().update(own)
-        check()
-    finally:
-        for name in right:
-            del globals()[name]
-        globals().update(own)
-
-
 _act = _activations.from_callable(_phi)
 _unit = 1 / (_mine.slope + _mine.leak) ** 2  # the weight variance of gain 1
 _w = _unit * np.array([_rng.uniform(1.0, 1.4), _rng.uniform(2.5, 4.0)])
@@ -379,7 +349,7 @@ with marks.part(
     by_hand=True,
 ):
     classroom.close(dphi(_x), _right_dphi(_x), rtol=1e-6)
-    _spared(
+    classroom.beside(
         lambda: classroom.close(chi_1(_q, _w[0], _right_dphi), _right_chi_1, rtol=1e-5),
         gaussian_mean=_right_mean,
     )
@@ -390,7 +360,7 @@ with marks.part(
     hint="Put your q* into your length map: does it come back?",
     by_hand=True,
 ):
-    _spared(
+    classroom.beside(
         lambda: classroom.close(
             [float(fixed_point(*point, _phi)) for point in zip(_w, _b, strict=True)],
             _right_q,
@@ -406,7 +376,7 @@ with marks.part(
     hint="Gain 1 and a small bias variance: how far is q* when a step has become small?",
     by_hand=True,
 ):
-    _spared(
+    classroom.beside(
         lambda: classroom.close(fixed_point(_unit, 1e-4, _phi), _slow_q, rtol=1e-6),
         gaussian_mean=_right_mean,
         length_map=_right_length_map,
@@ -520,21 +490,6 @@ def _right_fixed_point(sigma_w2, sigma_b2, phi):
     return q
 
 
-def _spared(check, **right):
-    """Run the check beside right earlier functions; if it fails, beside the student's own."""
-    own = {name: globals()[name] for name in right if name in globals()}
-    try:
-        globals().update(right)
-        check()
-    except Exception:
-        globals().update(own)
-        check()
-    finally:
-        for name in right:
-            del globals()[name]
-        globals().update(own)
-
-
 _right = {
     "dphi": _right_dphi,
     "gaussian_mean": _right_mean,
@@ -557,7 +512,7 @@ with marks.part(
     hint="With a bias q* is above 0 and tanh bends: must weights be larger or smaller to make up?",
     by_hand=True,
 ):
-    _spared(
+    classroom.beside(
         lambda: classroom.close(critical_sigma_w2(_b[0]), _lines[0], rtol=1e-5),
         **_right,
     )
@@ -567,7 +522,7 @@ with marks.part(
     hint="Does the function use its argument, and does your bracket hold from 0.005 to 1?",
     by_hand=True,
 ):
-    _spared(
+    classroom.beside(
         lambda: classroom.close(
             [float(critical_sigma_w2(value)) for value in _b[1:]], _lines[1:], rtol=1e-5
         ),
@@ -692,21 +647,6 @@ def _right_correlation_map(c, q, sigma_w2, sigma_b2, phi):
     return (sigma_w2 * product + sigma_b2) / _right_length_map(q, sigma_w2, sigma_b2, phi)
 
 
-def _spared(check, **right):
-    """Run the check beside right earlier functions; if it fails, beside the student's own."""
-    own = {name: globals()[name] for name in right if name in globals()}
-    try:
-        globals().update(right)
-        check()
-    except Exception:
-        globals().update(own)
-        check()
-    finally:
-        for name in right:
-            del globals()[name]
-        globals().update(own)
-
-
 _act = _activations.from_callable(_phi)
 _unit = 1 / (_mine.slope + _mine.leak) ** 2  # the weight variance of gain 1
 _c = np.array([0.0, _rng.uniform(0.1, 0.5), _rng.uniform(0.5, 0.9), 0.99])
@@ -721,7 +661,7 @@ with marks.part(
     hint="Does phi(x) = x without bias leave c alone? Do more points change your result?",
     by_hand=True,
 ):
-    _spared(
+    classroom.beside(
         lambda: classroom.close(correlation_map(_c, _q, _w, _b, _phi), _right_c[_phi], rtol=1e-4),
         gaussian_mean=_right_mean,
         length_map=_right_length_map,
@@ -732,7 +672,7 @@ with marks.part(
     hint="At c = 0 two inputs of such an activation still share its mean. Is the given phi used?",
     by_hand=True,
 ):
-    _spared(
+    classroom.beside(
         lambda: classroom.close(
             correlation_map(_c, _q, _w, _b, _shifted), _right_c[_shifted], rtol=1e-4
         ),
@@ -762,22 +702,22 @@ with marks.part(
     hint="Is the map taken at q*? Start the iteration below 1: from 1 it cannot leave.",
     by_hand=True,
 ):
-    _spared(lambda: _close_at([2, 3], 0, {"atol": 1e-3}), **_right)
+    classroom.beside(lambda: _close_at([2, 3], 0, {"atol": 1e-3}), **_right)
 with marks.part(
     1,
     "The depth scale of chaotic networks.",
     hint="A slope belongs to a point: at which c is yours measured?",
     by_hand=True,
 ):
-    _spared(lambda: _close_at([2, 3], 1, {"rtol": 0.02}), **_right)
+    classroom.beside(lambda: _close_at([2, 3], 1, {"rtol": 0.02}), **_right)
 with marks.part(
     1,
     "The fixed point and the depth scale of ordered networks.",
     hint="At c = 1 use points on the left only, and halve the step to see whether the slope stays.",
     by_hand=True,
 ):
-    _spared(lambda: _close_at([0, 1], 0, {"atol": 1e-3}), **_right)
-    _spared(lambda: _close_at([0, 1], 1, {"rtol": 0.02}), **_right)
+    classroom.beside(lambda: _close_at([0, 1], 0, {"atol": 1e-3}), **_right)
+    classroom.beside(lambda: _close_at([0, 1], 1, {"rtol": 0.02}), **_right)
 with marks.part(
     1,
     "The predicted depths of A and B.",

@@ -5,13 +5,14 @@ desk, later while it is graded. Grading itself is nbgrader's; what it is configu
 ``mflib.classroom.grading``, which nothing here imports.
 """
 
-from mflib.classroom.marks import Marks, close, same
+from mflib.classroom.marks import Marks, beside, close, same
 from mflib.classroom.numbers import Numbers, begin, between, check_token, graded, one_of, token
 
 __all__ = [
     "Marks",
     "Numbers",
     "begin",
+    "beside",
     "between",
     "check_token",
     "close",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mflib.classroom import Marks, close, marks, same
+from mflib.classroom import Marks, beside, close, marks, same
 from mflib.theory import mean_field
 
 
@@ -176,3 +176,22 @@ def test_arrays_tensors_and_words_are_compared_as_people_would() -> None:
     for answer in (None, "ordered", np.array([1, 2]), 2):
         with pytest.raises(marks.Wrong):
             same(answer, "chaotic")
+
+
+def test_an_answer_is_judged_beside_right_earlier_ones(monkeypatch) -> None:
+    notebook = vars(sys.modules["__main__"])
+    monkeypatch.setitem(notebook, "earlier", lambda x: x + 1)  # should have been 2 x
+    monkeypatch.delitem(notebook, "open_question", raising=False)
+    wrong = notebook["earlier"]
+
+    def uses_the_name() -> None:
+        close(notebook["earlier"](3) + notebook["open_question"](), 6)
+
+    beside(uses_the_name, earlier=lambda x: 2 * x, open_question=lambda: 0)
+    assert notebook["earlier"] is wrong
+    assert "open_question" not in notebook
+    # an answer that fits only its author's own counts as well, and one that fits neither does not
+    beside(lambda: close(notebook["earlier"](3), 4), earlier=lambda x: 2 * x)
+    with pytest.raises(marks.Wrong):
+        beside(lambda: close(notebook["earlier"](3), 5), earlier=lambda x: 2 * x)
+    assert notebook["earlier"] is wrong
