@@ -248,7 +248,7 @@ marks.total()
 #
 # The slope of $\log P(|X|>x)$ over the largest values (Hill's estimator) tempts, but it is biased here: for $\alpha$ near 2 the power law begins where hardly any draw lies.
 #
-# Your estimator is called some hundred times with 4000 values; let a call take at most 50 ms. What is asked for:
+# Your estimator is called some two hundred times with 4000 values; let a call take at most 50 ms. What is asked for:
 #
 # - it is right, at any scale, and its error is at most $6/\sqrt n$ for $n$ values;
 # - **its error bar is true**: over 100 independent data sets (estimate − truth)/error has a root mean square between 0.7 and 1.4, at a small index and at a large one. An honest error gives $1\pm0.07$; one that is wrong by a factor of 2 does not pass.
