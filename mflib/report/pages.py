@@ -521,9 +521,9 @@ def errata(chapters: Iterable[Chapter]) -> str:
         "Errata",
         "Places where a paper's text, as we have it, and a computation disagree. Each entry was "
         "suspected first and then put to a computation in the chapter it links to. The numbers "
-        "count through a whole paper; those missing here belong to chapters in preparation. "
-        "*Paper erratum* means the computation shows it, *not confirmed* that it does not. What a "
-        "paper concludes often stands all the same; the chapters say where.",
+        "count through a whole paper. *Paper erratum* means the computation shows it, *not "
+        "confirmed* that it does not. What a paper concludes often stands all the same; the "
+        "chapters say where.",
         of_kind(chapters, "erratum"),
         claims.ERRATUM_VERDICTS,
         {"As printed": 42, "What holds": 40, "Verdict": 18},
@@ -545,10 +545,11 @@ def api() -> str:
         "",
         "The public names of the package, from their docstrings. `mflib.theory` needs numpy, "
         "scipy and python-flint only; `mflib.experiment` needs torch; `mflib.report` is what the "
-        "notebooks record with.",
+        "notebooks record with; `mflib.classroom` is what assignments are written with and "
+        "graded by.",
         "",
     ]
-    for part in ("theory", "experiment", "report"):
+    for part in ("theory", "experiment", "report", "classroom"):
         for file in sorted((package / part).glob("*.py")):
             if not file.stem.startswith("_") and file != Path(__file__).resolve():
                 lines += module_reference(f"mflib.{part}.{file.stem}", file.read_text("utf-8"))

@@ -51,7 +51,7 @@ def test_the_guide_lists_every_question() -> None:
     """The teacher's page has a table for each assignment, and it says what the sources say."""
     page = (paths.book() / "classroom.md").read_text()
     listed = [
-        tuple(field.strip() for field in line.strip("|\n ").split("|"))
+        tuple(field.strip() for field in line.strip()[1:-1].split("|"))
         for line in page.splitlines()
         if re.match(r"\|\s*[a-z0-9-]+\s*\|\s*\d+\s*\|\s*by ", line)
     ]
