@@ -661,12 +661,21 @@ with marks.part(
     t = np.geomspace(0.002, 0.05, 8)
     forth = 0.5 * (np.expm1(-beta * t) + beta * t + np.exp(-beta * t) * (alpha * t) ** 2)
     back = 0.5 * (np.expm1(beta * t) - beta * t + (alpha * t) ** 2)
-    for name, left in (
-        ("first", forth),
-        ("second", forth - (alpha**2 / 2 + beta**2 / 4) * t**2),
-        ("asymmetry", forth - back),
-    ):
-        classroom.close(orders[name], np.polyfit(np.log(t), np.log(abs(left)), 1)[0], atol=0.02)
+
+    def slopes(forth, back, coefficient):
+        """Return the three orders, in the order of the question."""
+        left = (forth, forth - coefficient * t**2, forth - back)
+        return np.array([np.polyfit(np.log(t), np.log(abs(each)), 1)[0] for each in left])
+
+    found = [orders[name] for name in ("first", "second", "asymmetry")]
+    try:
+        classroom.close(found, slopes(forth, back, alpha**2 / 2 + beta**2 / 4), atol=0.02)
+    except AssertionError:
+        # a slip in the entropies or in the coefficient was paid there
+        own = slopes(kl(t), kl_back(t), second)
+        if not np.isfinite(own).all():
+            raise
+        classroom.close(found, own, atol=0.02)
 ### END HIDDEN TESTS
 marks.total()
 
