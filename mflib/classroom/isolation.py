@@ -196,8 +196,8 @@ class IsolatedKernelManager(AsyncKernelManager):
         kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         return {
             **kept,
-            # two cores at most, as at most desks, and the same numbers whatever the machine has
-            **{"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"},
+            # One thread: several cost more than they bring as soon as anything else runs.
+            **{"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
             **{
                 "HOME": work,
                 "TMPDIR": work,
