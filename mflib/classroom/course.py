@@ -226,12 +226,13 @@ c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "mean-field-theory"
 
 # Submissions run isolated, and each within these limits.
-grading.configure(c)
 c.Execute.timeout = 60  # seconds for one cell
 c.Execute.seconds = 600  # seconds for one submission
 c.Execute.memory_gib = 4.0
 # "sandbox" here refuses to grade where submissions could reach the network or your files.
 c.Execute.isolation = "best"
+
+grading.configure(c)  # last: it looks at what is set above
 """
 
 _IGNORED = f"""\

@@ -1,10 +1,11 @@
 """What nbgrader is configured with: how submissions run, and what feedback shows of them.
 
-nbgrader grades; its notebooks pass through a row of preprocessors, and three of them are ours:
+nbgrader grades; its notebooks pass through a row of preprocessors, and four of them are ours:
 
 - ``RestoreCells`` gives a submission the cells that its assignment has, each once;
 - ``Execute`` runs a submission isolated (``mflib.classroom.isolation``), gives the kernel the
   token of the submission's id, and goes on after a cell that never ended or killed the kernel;
+- ``CleanOutputs`` keeps of what cells displayed what cannot run in a browser;
 - ``HideTests`` takes the hidden tests out of feedback, and whatever quotes them.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +28,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from nbgrader import preprocessors as standard
 from nbgrader import utils
 from nbgrader.api import Gradebook
-from traitlets import Float, Integer, TraitError, Unicode, validate
+from traitlets import Float, Integer, List, TraitError, Unicode, validate
 
-from mflib.classroom import isolation, marks, tokens
+from mflib.classroom import display, isolation, tokens
+from mflib.classroom.notes import NOTES
 
 KEY = "token.key"  # beside the gradebook
 
@@ -114,7 +117,7 @@ class Execute(standard.Execute):
 
     A cell that runs longer than ``timeout`` seconds or kills its kernel gets an error that says
     so; the notebook is then run again without it, in a fresh kernel, so that the answers before
-    and after keep their marks. After ``restarts`` such cells the rest is not run.
+    and after keep their marks. After more than ``restarts`` such cells, what follows is not run.
     """
 
     timeout = Integer(60, help="Seconds that one cell may run.").tag(config=True)
@@ -160,12 +163,13 @@ class Execute(standard.Execute):
     def preprocess(self, nb: NotebookNode, resources: Any, km: Any = None) -> tuple[Any, Any]:
         """Run the notebook, as often as it takes to get past cells that kill their kernel."""
         known = resources["nbgrader"]
-        # nbgrader works in the course's folder
+        # nbgrader works in the course's folder. Files come from there, and not with a submission:
+        # a module or a link in it could stand for anything.
+        files = Path("source", known["assignment"]).resolve()
         self._token = tokens.make(tokens.load_key(Path(KEY).resolve()), known["student"])
         self._level = self.level()
         if self._level != "sandbox":
             self.log.warning(isolation.describe(self._level))
-        files = Path(resources["metadata"]["path"])
         self._end = time.monotonic() + self.seconds
         self._lost: dict[int, str] = {}
         while True:
@@ -209,7 +213,7 @@ class Execute(standard.Execute):
         left = self._end - time.monotonic()
         if index in self._lost:
             _stop(cell, "NotFinished", self._lost[index])
-        elif len(self._lost) > self.restarts:
+        elif len(self._lost) > self.restarts and index > max(self._lost):
             _stop(cell, "NotRun", "This cell was not run: too many before it did not end well.")
         elif left < 1:
             _stop(
@@ -246,13 +250,28 @@ def _stop(cell: Any, name: str, sentence: str) -> None:
     cell.outputs = [error]
 
 
+class CleanOutputs(standard.NbGraderPreprocessor):
+    """Takes out of a notebook's outputs what could run in the browser of whoever looks at it."""
+
+    def preprocess_cell(self, cell: Any, resources: Any, cell_index: int) -> tuple[Any, Any]:
+        """Return the cell with safe outputs."""
+        if cell.cell_type == "code":
+            cell.outputs = [display.safe_output(output) for output in cell.outputs]
+        return cell, resources
+
+
 class HideTests(standard.NbGraderPreprocessor):
     """Takes hidden tests out of a notebook, their traces in outputs, and what tests did not write.
 
     Of a test cell's output, the marks stay: lines whose sentences stand in the cell's own text or
-    in ``marks.NOTES``. Of an error in it, the kind stays. Of other cells, outputs that quote a
+    in ``notes.NOTES``. Of an error in it, the kind stays. Of other cells, outputs that quote a
     line of any hidden test go.
     """
+
+    # nbconvert sets this for every preprocessor of a page, and warns of those without it
+    display_data_priority = List(["text/html", "image/png", "image/jpeg", "text/plain"]).tag(
+        config=True
+    )
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Return the notebook as its student may see it."""
@@ -294,7 +313,7 @@ def _sentences(source: str) -> set[str]:
 
 
 def _marks_only(cell: NotebookNode) -> list[NotebookNode]:
-    allowed = _sentences(cell.source) | set(marks.NOTES.values())
+    allowed = _sentences(cell.source) | set(NOTES.values())
     kept: list[NotebookNode] = []
     for output in cell.outputs:
         if output.output_type == "stream" and output.name == "stdout":
@@ -330,7 +349,11 @@ def _withheld(output: NotebookNode) -> NotebookNode:
 
 
 def configure(c: Any) -> None:
-    """Set what nbgrader runs on submissions and on feedback; ``c`` is ``get_config()``."""
+    """Set what nbgrader runs on submissions and on feedback; ``c`` is ``get_config()``.
+
+    Called last in a course's settings, it looks at them before a grading begins: exits with one
+    sentence if the key is missing or the machine does not allow the isolation that is asked for.
+    """
     c.Autograde.sanitize_preprocessors = [
         standard.ClearOutput,
         RestoreCells,
@@ -340,6 +363,7 @@ def configure(c: Any) -> None:
     ]
     c.Autograde.autograde_preprocessors = [
         Execute,
+        CleanOutputs,
         standard.IgnorePattern,
         ClearMetadataPreprocessor,
         standard.LimitOutput,
@@ -348,3 +372,10 @@ def configure(c: Any) -> None:
         standard.CheckCellMetadata,
     ]
     c.GenerateFeedback.preprocessors = [standard.GetGrades, HideTests, CSSHTMLHeaderPreprocessor]
+    c.HTMLExporter.filters = {"markdown2html": display.safe_markdown}
+    if "autograde" in sys.argv:
+        try:
+            tokens.load_key(Path(KEY).resolve())
+            Execute(config=c).level()
+        except (ValueError, RuntimeError, TraitError) as error:
+            sys.exit(str(error))

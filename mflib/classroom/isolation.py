@@ -16,7 +16,6 @@ from __future__ import annotations
 import functools
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -36,7 +35,7 @@ LEVELS = ("sandbox", "network", "limits")
 # What a program needs of the system, where there is such a thing. Nothing in it is private: of
 # /etc only what the dynamic linker, fonts and time zones need.
 _SYSTEM = (
-    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store"),
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/alternatives", "/etc/fonts", "/etc/localtime"),
 )
 # What is passed on of the environment: whoever grades may keep secrets in the rest.
@@ -71,8 +70,8 @@ def _limit(what: int, most: int) -> None:
 class Scratch:
     """A folder that one kernel may write to, with its sockets beside it; it goes with the kernel.
 
-    ``files`` is a folder whose files are copied into it, notebooks left out: those hold the hidden
-    tests.
+    ``files`` is a folder whose files are copied into it, but for notebooks, which hold the hidden
+    tests, hidden files and links, which may lead anywhere.
     """
 
     def __init__(self, files: Path | None = None) -> None:
@@ -81,17 +80,26 @@ class Scratch:
         self.path = Path(self._folder.name).resolve()
         self.work = self.path / "work"
         self.sockets = self.path / "sockets"
-        self.sockets.mkdir()
-        if files is None:
-            self.work.mkdir()
-        else:
-            shutil.copytree(files, self.work, ignore=shutil.ignore_patterns("*.ipynb", ".*"))
-            for path in [self.work, *self.work.rglob("*")]:
-                path.chmod(0o755 if path.is_dir() else 0o644)
+        for folder in (self.sockets, self.path / "tmp"):
+            folder.mkdir()
+        self.work.mkdir()
+        if files is not None:
+            self._copy(files)
+
+    def _copy(self, files: Path) -> None:
+        for path in files.rglob("*"):
+            inside = path.relative_to(files)
+            if path.is_file() and not path.is_symlink() and _may_be_seen(inside):
+                (self.work / inside.parent).mkdir(parents=True, exist_ok=True)
+                (self.work / inside).write_bytes(path.read_bytes())
 
     def close(self) -> None:
         """Remove the folder."""
         self._folder.cleanup()
+
+
+def _may_be_seen(path: Path) -> bool:
+    return path.suffix != ".ipynb" and not any(part.startswith(".") for part in path.parts)
 
 
 def _short_temporary() -> str | None:
@@ -105,11 +113,15 @@ def sandboxed(command: Sequence[str], scratch: Path, level: str) -> list[str]:
     if level == "network":
         return ["unshare", "--user", "--map-current-user", "--net", "--", *command]
     seen = [*_SYSTEM, *_python()]
+    disk = str(scratch / "tmp")
     return [
         *("bwrap", "--unshare-all", "--die-with-parent", "--new-session"),
+        # What is written to a file system in memory would escape the limit on memory. This comes
+        # first, as the project itself may lie in /tmp.
+        *("--proc", "/proc", "--dev", "/dev", "--bind", disk, "/tmp", "--bind", disk, "/dev/shm"),
         *(word for path in seen for word in ("--ro-bind-try", path, path)),
-        *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"),
-        *("--bind", str(scratch), str(scratch), "--chdir", str(scratch / "work")),
+        *("--bind", str(scratch), str(scratch)),
+        *("--remount-ro", "/", "--chdir", str(scratch / "work")),
         # A kernel ends when its parent changes, and from in here its parent is process 1.
         *("--setenv", "JPY_PARENT_PID", "1"),
         *("--", *command),
@@ -133,7 +145,8 @@ def best_level() -> str:
     """Return the safest level that works here, found by trying each on a harmless command."""
     for level in LEVELS[:-1]:
         with tempfile.TemporaryDirectory(dir=_short_temporary()) as folder:
-            Path(folder, "work").mkdir()
+            for name in ("work", "tmp"):
+                Path(folder, name).mkdir()
             command = sandboxed([sys.executable, "-c", "import mflib"], Path(folder), level)
             try:
                 done = subprocess.run(command, capture_output=True, timeout=60)

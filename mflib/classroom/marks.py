@@ -30,36 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from mflib.classroom.notes import NOTES, Wrong
 from mflib.classroom.numbers import grading
-
-# The only things that a failed step may say about itself while it is graded, apart from what the
-# assignment's text says: none depends on the right answer.
-NOTES = {
-    "nothing": "It returned nothing: is there a return?",
-    "number": "It is not a number.",
-    "array": "It is not an array of numbers.",
-    "shape": "It has another shape than asked for.",
-    "finite": "It is not finite.",
-    "value": "It differs from the right answer by more than the tolerance.",
-    "package": "This step asks for your own code, and yours calls mflib.",
-    "missing": "A name that the question asks for is not defined.",
-    "open": "This is not answered yet.",
-    "error": "Your code stopped with an error of a package: run it to see which.",
-    # Python's own errors by name: they help, and cannot carry anything either
-    **{
-        name: f"Your code stopped with an error: {name}."
-        for name, kind in vars(builtins).items()
-        if isinstance(kind, type) and issubclass(kind, BaseException)
-    },
-}
-
-
-class Wrong(AssertionError):
-    """An answer that is not right, with one of the ``NOTES``."""
-
-    def __init__(self, note: str) -> None:
-        super().__init__(NOTES[note])
-        self.note = note
 
 
 def close(
@@ -206,7 +178,7 @@ def _reason(error: BaseException) -> str:
     if type(error) is NotImplementedError:
         return NOTES["open"]
     if isinstance(error, AssertionError):
-        return (not grading() and str(error)) or NOTES["value"]
+        return (not grading() and str(error)) or NOTES["check"]
     name = type(error).__name__
     return NOTES[name] if getattr(builtins, name, None) is type(error) else NOTES["error"]
 

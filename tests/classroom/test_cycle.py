@@ -187,7 +187,9 @@ print(open(os.path.join(course, "token.key")).read())
 
 def flooding(desk: Desk) -> NotebookNode:
     """Prints without end: that cell is lost, and the teacher's machine is not."""
-    return desk.answered(own="own_half = mine.whole / 2\nwhile True:\n    print('x' * 10000)")
+    # slowly enough that the kernel's own buffers do not end it for want of memory
+    code = "import time\nown_half = mine.whole / 2\nwhile True:\n"
+    return desk.answered(own=code + "    print('x' * 1000)\n    time.sleep(1e-4)")
 
 
 KINDS: dict[Kind, dict[str, float]] = {
@@ -238,7 +240,10 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
             notebook = kind(desk)
             for cell in notebook.cells:
                 cell.source = cell.source.replace('os.environ["THE_COURSE"]', repr(str(folder)))
-            course.hand_in(folder, NAME, kind.__name__, notebook)
+            handed_in = course.hand_in(folder, NAME, kind.__name__, notebook)
+            # files beside a notebook are no part of it: neither a module nor a link to the key
+            (handed_in.parent / "numpy.py").write_text("raise SystemExit")
+            (handed_in.parent / "marks.csv").symlink_to(folder / course.KEY)
         bad = course.hand_in(folder, NAME, "not_a_notebook", release)
         bad.write_text("{ this is not a notebook")
         with pytest.raises(course.CourseError, match="for student 'not_a_notebook'"):

@@ -103,13 +103,25 @@ def test_files_are_out_of_sight(level: str, scratch: isolation.Scratch, tmp_path
         print("writes")
     except OSError:
         print("cannot write")
-    print(len(os.listdir("/proc")), "entries")
+    for folder in ("/", "/etc", "/usr", "/tmp", "/dev/shm"):
+        try:
+            open(folder + "/x", "w").close()
+            print("writes to", folder)
+        except OSError:
+            pass
     """
+    if level != "sandbox":
+        code = code[: code.index("    for folder")]  # these would be this machine's own
     told = run(code, scratch, level)
     assert "kept" in told
     if level == "sandbox":
         assert "sees False" in told
         assert "cannot write" in told
+        writes = [line.split()[-1] for line in told.splitlines() if line.startswith("writes to")]
+        assert writes == ["/tmp", "/dev/shm"]
+        # which are both on the disk, and go with the submission
+        assert (scratch.path / "tmp" / "x").exists()
+        assert not Path("/dev/shm/x").exists()
     else:
         assert "sees True" in told
 
@@ -119,6 +131,8 @@ def test_a_scratch_folder_holds_copies_of_files_but_of_no_notebook(tmp_path: Pat
     (tmp_path / "data" / "table.csv").write_text("1")
     (tmp_path / "data" / "table.csv").chmod(0o444)
     (tmp_path / "hidden-tests.ipynb").write_text("{}")
+    (tmp_path / ".secret").write_text("x")
+    (tmp_path / "link").symlink_to(__file__)
     scratch = isolation.Scratch(tmp_path)
     assert sorted(p.name for p in scratch.work.rglob("*")) == ["data", "table.csv"]
     assert os.access(scratch.work / "data" / "table.csv", os.W_OK)
