@@ -48,8 +48,8 @@ def test_an_assignment_mixes_derivation_code_and_interpretation(name: str) -> No
 
 
 def test_the_guide_lists_every_question() -> None:
-    """The teacher's page has a table for each assignment, and it says what the sources say."""
-    page = (paths.book() / "classroom.md").read_text()
+    """The page on assignments has a table for each assignment, and it says what the sources say."""
+    page = (paths.book() / "assignments.md").read_text()
     listed = [
         tuple(field.strip() for field in line.strip()[1:-1].split("|"))
         for line in page.splitlines()

@@ -23,7 +23,10 @@ from nbformat import NotebookNode
 
 pytest.importorskip("nbgrader", reason="needs the classroom's packages: make classroom")
 
-from mflib.classroom import course, isolation, tokens
+from nbconvert.exporters import HTMLExporter
+from traitlets.config import PyFileConfigLoader
+
+from mflib.classroom import course, display, isolation, tokens
 
 SOURCE = Path(__file__).parent / "assignments" / "halves.py"
 NAME = "halves"
@@ -192,6 +195,13 @@ def flooding(desk: Desk) -> NotebookNode:
     return desk.answered(own=code + "    print('x' * 1000)\n    time.sleep(1e-4)")
 
 
+def scripting(desk: Desk) -> NotebookNode:
+    """Right, with scripts for whoever looks at it, in an output and in a written answer."""
+    show = "from IPython.display import HTML, Javascript, display\nown_half = mine.whole / 2\n"
+    show += "display(HTML('<script>alert(4711)</script><b>kept</b>'), Javascript('alert(4711)'))"
+    return desk.answered(own=show, why="<img src=x onerror=alert(4711)> $a<b$ **my words**")
+
+
 KINDS: dict[Kind, dict[str, float]] = {
     right: ALL,
     wrong: {"token": 1, "half-tests": 1},
@@ -205,6 +215,7 @@ KINDS: dict[Kind, dict[str, float]] = {
     no_token: {**ALL, "token": 0},
     calling: {**ALL, "fixed-tests": 0},
     prying: {"token": 1, "fixed-tests": 3},
+    scripting: ALL,
     flooding: {**ALL, "own-tests": 0},
 }
 
@@ -270,10 +281,10 @@ def test_each_kind_of_submission_gets_a_fair_mark(graded: Path, kind: Kind) -> N
     found = course.grades(graded, NAME)[kind.__name__]
     earned = {cell: score for cell, (score, _) in found.items() if cell != "why"}
     assert earned == {cell: KINDS[kind].get(cell, 0) for cell in ALL}
-    # Nobody wrote an answer in words but one, who waits for a reader.
+    # Two wrote an answer in words, and wait for a reader.
     score, most = found["why"]
     assert most == 5
-    assert score == (None if kind is right else 0)
+    assert score == (None if kind in (right, scripting) else 0)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -324,6 +335,21 @@ def test_a_submission_sees_nothing_of_the_course_and_no_network(graded: Path) ->
     assert "FileNotFoundError" in told
     # The hidden test was on the stack, and feedback withholds what that gave away.
     assert "hidden_points" in told
+
+
+def test_no_script_of_a_submission_reaches_a_browser(graded: Path) -> None:
+    page = (graded / "feedback" / "scripting" / NAME / f"{NAME}.html").read_text()
+    assert "<b>kept</b>" in page
+    assert "<strong>my words</strong>" in page
+    assert "$a&lt;b$" in page
+    # what stands in code cells is shown, and as text only
+    assert "<script>alert(4711)" not in page
+    assert "onerror=alert(4711)>" not in page
+    assert "Javascript" not in outputs(graded, "scripting", "own").replace("display.Javascript", "")
+    # Formgrader renders with the same settings.
+    config = PyFileConfigLoader(course.CONFIG, path=str(graded)).load_config()
+    exporter = HTMLExporter(config=config)
+    assert exporter.environment.filters["markdown2html"] is display.safe_markdown
 
 
 def test_a_flood_of_output_is_cut(graded: Path) -> None:
