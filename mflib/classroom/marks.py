@@ -22,6 +22,7 @@ import contextlib
 import io
 import os
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -223,11 +224,13 @@ def _noticing(by_hand: bool) -> Iterator[None]:
         if name.startswith(_PACKAGE) and not name.startswith(_CLASSROOM):
             called = True
 
-    before: Callable[..., Any] | None = sys.getprofile()
+    before, elsewhere = sys.getprofile(), threading.getprofile()
     sys.setprofile(notice)
+    threading.setprofile(notice)  # threads that begin meanwhile
     try:
         yield
     finally:
         sys.setprofile(before)
+        threading.setprofile(elsewhere)
     if called:
         raise Wrong("package")

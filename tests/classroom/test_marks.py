@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import math
 import sys
@@ -112,7 +113,12 @@ def call_hiding() -> None:
         list(map(mean_field.phase, ["tanh"], [1.5], [0.1]))
 
 
-@pytest.mark.parametrize("call", [call_theory, call_hiding])
+def call_in_a_thread() -> None:
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        pool.submit(call_theory).result()
+
+
+@pytest.mark.parametrize("call", [call_theory, call_hiding, call_in_a_thread])
 def test_code_of_the_package_is_noticed(grader, capsys, call) -> None:
     before = sys.getprofile()
     assert graded((1, call), by_hand=True).total() == 0
