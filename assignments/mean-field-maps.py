@@ -558,14 +558,16 @@ def correlation_map(c, q, sigma_w2, sigma_b2, phi):
     map. Returns the shape of c.
     """
     ### BEGIN SOLUTION
-    step = 0.2
-    z = step * np.arange(-40, 41)
+    # at c = 1 the product is a mean over one Gaussian, so the step is chosen for that: see question 2
+    step = 0.1
+    z = step * np.arange(-80, 81)
     weights = step * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     c = np.asarray(c, dtype=float)[..., None, None]
     u_1 = np.sqrt(q) * z[:, None]
     u_2 = np.sqrt(q) * (c * z[:, None] + np.sqrt(1 - c**2) * z)
-    covariance = sigma_w2 * ((phi(u_1) * phi(u_2)) @ weights) @ weights + sigma_b2
-    return covariance / length_map(q, sigma_w2, sigma_b2, phi)
+    product = ((phi(u_1) * phi(u_2)) @ weights) @ weights
+    square = phi(u_1[:, 0]) ** 2 @ weights
+    return (sigma_w2 * product + sigma_b2) / (sigma_w2 * square + sigma_b2)
     ### END SOLUTION
 
 
@@ -639,12 +641,13 @@ def _right_fixed_point(sigma_w2, sigma_b2, phi):
 
 
 def _right_correlation_map(c, q, sigma_w2, sigma_b2, phi):
-    z = 0.2 * np.arange(-40, 41)
-    weights = 0.2 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    z = 0.1 * np.arange(-80, 81)
+    weights = 0.1 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     c = np.asarray(c, dtype=float)[..., None, None]
     u_2 = np.sqrt(q) * (c * z[:, None] + np.sqrt(1 - c**2) * z)
     product = ((phi(np.sqrt(q) * z[:, None]) * phi(u_2)) @ weights) @ weights
-    return (sigma_w2 * product + sigma_b2) / _right_length_map(q, sigma_w2, sigma_b2, phi)
+    square = phi(np.sqrt(q) * z) ** 2 @ weights
+    return (sigma_w2 * product + sigma_b2) / (sigma_w2 * square + sigma_b2)
 
 
 _act = _activations.from_callable(_phi)
