@@ -862,20 +862,34 @@ with marks.part(
     hint="Is it the error of the mean, or the spread of single networks?",
     by_hand=True,
 ):
-    _few, _many = (_sampled(_layer, _width, n, 1.0, 0.0, lambda u: u)[1] for n in (_n // 4, _n))
+    _few, _many = (_sampled(_layer, _width, n, 1.0, 0.0, lambda u: u)[1] for n in (_n, 4 * _n))
+    # the squares of lengths have heavy tails, and 5 errors are passed more often than for a Gaussian
     classroom.close(
-        _few / _many, 2.0, standard_error=2.0 * np.sqrt((_kurtosis - 1) / 4 * (4 / _n + 1 / _n))
+        _few / _many,
+        2.0,
+        standard_error=2.0 * np.sqrt((_kurtosis - 1) / 4 * (1 / _n + 1 / (4 * _n))),
+        sigmas=7,
     )
 with marks.part(
     1,
     "The error bar has the right size.",
-    hint="How many independent numbers are averaged? Neurons of one network are not independent.",
+    hint="How many independent numbers are averaged? And has each neuron a bias of its own?",
     by_hand=True,
 ):
     classroom.close(
         _sampled(_layer, _width, _n, 1.0, 0.0, lambda u: u)[1],
         _right_error,
         standard_error=_right_error * np.sqrt((_kurtosis - 1) / 4 / _n),
+        sigmas=7,
+    )
+    # Without weights the length is the mean of N squared biases, χ²_N/N, whose kurtosis is
+    # 3 + 12/N. One bias for a whole layer has the same mean, and √N times the spread.
+    _right_error = np.sqrt(2 / _width / _n)
+    classroom.close(
+        _sampled(1, _width, _n, 0.0, 1.0, _phi)[1],
+        _right_error,
+        standard_error=_right_error * np.sqrt((2 + 12 / _width) / 4 / _n),
+        sigmas=7,
     )
 with marks.part(
     1,
