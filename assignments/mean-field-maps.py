@@ -14,8 +14,9 @@
 # # Mean-field maps: which random networks are ordered, and how deep may they be?
 #
 # You get an activation that no paper has tabulated, and three weight variances. At the end you will
-# know which of the three networks are ordered and which are chaotic, through how many layers each
-# carries a signal, and how far a network of finite width follows the theory. You will then be able to
+# know which of the three networks are ordered and which are chaotic, over how many layers the angle
+# between two inputs is forgotten, and how far a network of finite width follows the theory. You will
+# then be able to
 #
 # - derive the length map from the definition of a random layer, and say what is exact at every width;
 # - compute Gaussian averages to an accuracy that you can defend, and a critical line from them;
@@ -24,7 +25,7 @@
 #   theory is only a limit.
 #
 # **Time**: about 90 minutes, for readers of the chapter *Fully connected networks: order, chaos and
-# depth*, whose notation is used here. **Points**: 40, of which 27 are given automatically and 13 by
+# depth*, whose notation is used here. **Points**: 38, of which 26 are given automatically and 12 by
 # hand.
 #
 # **Allowed**: the book, numpy, scipy, matplotlib. At your desk you may check yourself against
@@ -64,7 +65,7 @@ marks.total()
 # %% [markdown]
 # ## Your networks
 #
-# Your activation is a tanh with a leak, which saturates but never goes flat:
+# Your activation is a tanh with a leak, which bends but never goes flat:
 #
 # $$\varphi(x) = \tanh(\alpha x) + \beta x, \qquad \alpha = \texttt{slope},\quad \beta = \texttt{leak}.$$
 #
@@ -90,45 +91,46 @@ print(f"A: {sigma_w2_a:.6f}   B: {sigma_w2_b:.6f}   C: {sigma_w2_c:.6f}")
 #
 # *5 points by hand, about 12 minutes. In the book: the section "The length of a signal".*
 #
-# A layer of $N$ neurons computes $z^l = W^l y^{l-1} + b^l$ with $y^{l-1} = \varphi(z^{l-1})$. The entries of
-# $W^l$ are independent $\mathcal N(0, \sigma_w^2/N)$, those of $b^l$ independent $\mathcal N(0, \sigma_b^2)$.
-# Only the first layer is different: it reads the input $x \in \mathbb R^{n_0}$, so its weights have
-# variance $\sigma_w^2/n_0$. Let $\hat q^{\,l} = \lVert z^l\rVert^2/N$ be the squared length per neuron in
-# *one* network.
+# Layer $l$ computes $z^l = W^l y^l + b^l$, and hands on $y^{l+1} = \varphi(z^l)$; $y^1 = x$ is the input. The entries of
+# $W^l$ are independent $\mathcal N(0, \sigma_w^2/N_l)$, where $N_l$ is the number of inputs of the layer, and those of $b^l$
+# independent $\mathcal N(0, \sigma_b^2)$. Every layer has $N$ neurons, so that $N_l = N$ from the second layer on. Let
+# $\hat q^{\,l} = \lVert z^l\rVert^2/N$ be the squared length per neuron in *one* network, and
+# $q^1 = \sigma_w^2 \lVert x\rVert^2/N_1 + \sigma_b^2$.
 #
 # Derive the length map
 #
 # $$q^{l} = \sigma_w^2 \int \frac{dz}{\sqrt{2\pi}}\, e^{-z^2/2}\, \varphi\!\left(\sqrt{q^{l-1}}\, z\right)^2 + \sigma_b^2$$
 #
-# from this definition. Write down the law of $z^l$ *given* $y^{l-1}$ first. Say of each step whether it
+# from this definition. Write down the law of $z^l$ *given* $y^l$ first. Say of each step whether it
 # holds at every $N$ or only as $N\to\infty$, and where a law of large numbers is used and on which
-# variables. Then answer: given the fixed input $x$ and finite $N$, is the mean of $\hat q^{\,l}$ over networks
-# equal to $q^l$ for $l = 1$? For $l = 2$? For $l = 3$? Give a reason for each.
+# variables. Then answer: given the fixed input $x$ and finite $N$, for which $l$ is the mean of $\hat q^{\,l}$ over
+# networks equal to $q^l$, and why? (The book says that the mean carries a bias of order $1/N$ for each layer passed. That is
+# about correlations; here we ask about lengths.)
 
 # %% [markdown] nbgrader="essay derivation 5"
 # ### BEGIN SOLUTION
-# **Given the layer before.** With $y = y^{l-1}$ fixed, $z^l_i = \sum_j W_{ij} y_j + b_i$ is a sum of independent
+# **Given the layer before.** With $y = y^l$ fixed, $z^l_i = \sum_j W_{ij} y_j + b_i$ is a sum of independent
 # Gaussians, hence Gaussian with mean 0 and variance
-# $\sum_j (\sigma_w^2/N)\, y_j^2 + \sigma_b^2 = \sigma_w^2 \lVert y\rVert^2/N + \sigma_b^2 =: s^l$. Different $i$ use
+# $\sum_j (\sigma_w^2/N_l)\, y_j^2 + \sigma_b^2 = \sigma_w^2 \lVert y\rVert^2/N_l + \sigma_b^2 =: s^l$. Different $i$ use
 # different rows and biases, so the components are independent. This is exact at every $N$.
 #
-# **The wide limit.** $s^l = \sigma_w^2\, \frac1N \sum_j \varphi(z_j^{l-1})^2 + \sigma_b^2$ depends on the network through an
+# **The wide limit.** For $l\geq2$, $s^l = \sigma_w^2\, \frac1N \sum_j \varphi(z_j^{l-1})^2 + \sigma_b^2$ depends on the network through an
 # average over $j$. Suppose $s^{l-1} \to q^{l-1}$. Given $s^{l-1}$ the $z_j^{l-1}$ are independent and $\mathcal N(0, s^{l-1})$,
 # so by the law of large numbers (on the variables $\varphi(z_j^{l-1})^2$, which have finite variance) the average tends to
 # $\int Dz\, \varphi(\sqrt{q^{l-1}} z)^2$. So $s^l \to q^l$, a number that is the same for every network. The induction starts at
-# $s^1 = \sigma_w^2 \lVert x\rVert^2/n_0 + \sigma_b^2$, which is not random. A second law of large numbers, on $(z_i^l)^2$,
+# $s^1 = \sigma_w^2 \lVert x\rVert^2/N_1 + \sigma_b^2 = q^1$, which is not random. A second law of large numbers, on $(z_i^l)^2$,
 # gives $\hat q^{\,l} \to q^l$. Infinite width is used in these two averages only.
 #
 # **Finite width.** Write $\mathcal V$ for the length map. Always $E\,\hat q^{\,l} = E\,s^l$.
-# For $l=1$, $s^1$ is a number, so the mean is exact. For $l=2$,
-# $E\,s^2 = \sigma_w^2 E\,\varphi(z_1^1)^2 + \sigma_b^2 = \mathcal V(s^1)$, because each $z^1_j$ is exactly Gaussian with
-# variance $s^1$: exact at every $N$. For $l=3$, $E\,s^3 = E\,\mathcal V(s^2)$, and $s^2$ fluctuates with a variance of order $1/N$.
+# For $l=1$, $s^1 = q^1$ is a number, so the mean is exact. For $l=2$,
+# $E\,s^2 = \sigma_w^2 E\,\varphi(z_1^1)^2 + \sigma_b^2 = \mathcal V(q^1) = q^2$, because each $z^1_j$ is exactly Gaussian with
+# variance $q^1$: exact at every $N$. For $l=3$, $E\,s^3 = E\,\mathcal V(s^2)$, and $s^2$ fluctuates with a variance of order $1/N$.
 # As $\mathcal V$ is not linear, $E\,\mathcal V(s^2) \approx \mathcal V(q^2) + \tfrac12 \mathcal V''(q^2) \operatorname{Var} s^2$: a bias of order $1/N$ that
-# begins at the third layer.
+# begins at the third layer and is there in all later ones.
 #
-# **Rubric** (5): 1 for the conditional law with its variance, the factor $1/N$ summed over $N$ inputs; 1 for saying that
+# **Rubric** (5): 1 for the conditional law with its variance, the factor $1/N_l$ summed over $N_l$ inputs; 1 for saying that
 # this, and the independence of neurons given the layer before, is exact at every $N$; 1 for the law of large numbers on $\varphi(z_j)^2$, with the
-# induction or another argument for why the variance before may be taken as a number; 1 for $l=1$ and $l=2$ exact, with a reason; 1 for $l=3$ biased, as a
+# induction or another argument for why the variance before may be taken as a number; 1 for $l=1$ and $l=2$ exact, with a reason; 1 for a bias from $l=3$ on, as a
 # curved map acts on a fluctuating length. "By the central limit theorem $z$ is Gaussian" loses the second point: with Gaussian weights no limit is
 # needed for that.
 # ### END SOLUTION
@@ -257,9 +259,12 @@ marks.total()
 # $\chi_1 = \sigma_w^2\, E[\varphi'(u)^2]$ with $u\sim\mathcal N(0, q^*)$. Guess first, then compute.
 #
 # `fixed_point` is to have a relative error of at most $10^{-6}$ for $\sigma_b^2$ from $10^{-4}$ to 1, wherever your
-# activation has a fixed point. Iterating the map is a fine method. But mind how you stop it: each step takes the distance
+# activation has a fixed point. It has none at all weight variances: far out $\varphi$ grows like $\beta x$, so lengths settle
+# only where $\sigma_w^2\beta^2 < 1$. Iterating the map is a fine method. But mind how you stop it: each step takes the distance
 # to $q^*$ down by the factor $\mathcal V'(q^*)$, so a small step means a small distance only if that slope is not close to 1.
 # Look at gain 1 and $\sigma_b^2 = 10^{-4}$.
+#
+# C may lie very near the line between the phases: how large is the error of your $\chi_1$, and how far is $\chi_1$ from 1?
 
 
 # %% nbgrader="solution fixed-point"
@@ -292,13 +297,16 @@ def fixed_point(sigma_w2, sigma_b2, phi):
 
 
 # %% nbgrader="solution phases"
-# Define phase_a, phase_b and phase_c: each "ordered" or "chaotic".
-### BEGIN SOLUTION
-phase_a, phase_b, phase_c = (
-    "ordered" if chi_1(fixed_point(s, mine.sigma_b2, phi), s, dphi) < 1 else "chaotic"
-    for s in (sigma_w2_a, sigma_w2_b, sigma_w2_c)
-)
-### END SOLUTION
+def phase(sigma_w2, sigma_b2):
+    """Return "ordered" or "chaotic", the phase of your activation at these two numbers."""
+    ### BEGIN SOLUTION
+    chi = chi_1(fixed_point(sigma_w2, sigma_b2, phi), sigma_w2, dphi)
+    return "ordered" if chi < 1 else "chaotic"
+    ### END SOLUTION
+
+
+for name, sigma_w2 in {"A": sigma_w2_a, "B": sigma_w2_b, "C": sigma_w2_c}.items():
+    print(name, phase(sigma_w2, mine.sigma_b2))
 
 # %% nbgrader="tests fixed-point-tests 5" mflib="noticed"
 marks = classroom.Marks(5)
@@ -333,6 +341,19 @@ def _right_length_map(q, sigma_w2, sigma_b2, phi):
 
 def _right_dphi(x):
     return _mine.slope * (1 - np.tanh(_mine.slope * x) ** 2) + _mine.leak
+
+
+def _right_chi_1_of(q, sigma_w2, dphi):
+    return sigma_w2 * _right_mean(lambda u: dphi(u) ** 2, q)
+
+
+def _right_fixed_point(sigma_w2, sigma_b2, phi):
+    q = 1.0
+    for _ in range(100_000):
+        before, q = q, _right_length_map(q, sigma_w2, sigma_b2, phi)
+        if abs(q - before) < 1e-12 * q:
+            break
+    return q
 
 
 _act = _activations.from_callable(_phi)
@@ -382,22 +403,29 @@ with marks.part(
         length_map=_right_length_map,
     )
 _gains = np.array([_mine.gain_a, _mine.gain_b, _mine.gain_c])
-_phases = _mean_field.phase(_act, _unit * _gains, _mine.sigma_b2)
+_chi_1 = _mean_field.fixed_point(_act, _unit * _gains, _mine.sigma_b2).chi_1
 with marks.part(
     1,
     "The phases of A, B and C.",
-    hint="Take χ₁ at each network's own fixed point, with your bias variance.",
+    hint="Take χ₁ at each network's own fixed point, with the bias variance that is given.",
     by_hand=True,
 ):
-    for _answer, _right, _s in zip(
-        (phase_a, phase_b, phase_c), _phases, _unit * _gains, strict=True
-    ):
-        try:
-            classroom.same(_answer, str(_right))
-        except AssertionError:
-            # a χ₁ or a fixed point that is wrong has cost its points above: read off it will do
-            _own = float(chi_1(fixed_point(float(_s), _mine.sigma_b2, _phi), float(_s), dphi))
-            classroom.same(_answer, "ordered" if _own < 1 else "chaotic")
+
+    def _check_phases():
+        for _w_k, _chi in zip(_unit * _gains, _chi_1, strict=True):
+            _answer = phase(float(_w_k), _mine.sigma_b2)
+            classroom.same(str(_answer).strip().casefold() in ("ordered", "chaotic"), True)
+            if abs(_chi - 1) > 1e-4:  # nearer to the line than that, either word will do
+                classroom.same(_answer, "ordered" if _chi < 1 else "chaotic")
+
+    classroom.beside(
+        _check_phases,
+        dphi=_right_dphi,
+        gaussian_mean=_right_mean,
+        length_map=_right_length_map,
+        chi_1=_right_chi_1_of,
+        fixed_point=_right_fixed_point,
+    )
 ### END HIDDEN TESTS
 marks.total()
 
@@ -412,15 +440,17 @@ marks.total()
 #
 # Two roots are nested here: $q^*$ depends on $\sigma_w^2$. You may nest two solvers. You may also
 # turn the question round: take $q^*$ as the unknown. Which $\sigma_w^2$ makes $\chi_1 = 1$ at that length, and
-# which $\sigma_b^2$ then makes it a fixed point?
+# which $\sigma_b^2$ then makes it a fixed point? Whichever you take, a search that doubles its upper end must stop where
+# lengths no longer settle.
 
 
 # %% nbgrader="solution critical-line"
-# Define critical_without_bias: the critical weight variance as sigma_b2 tends to 0, a number.
-### BEGIN SOLUTION
-# q* tends to 0 there, and χ₁ to σ_w² φ′(0)²
-critical_without_bias = 1 / (mine.slope + mine.leak) ** 2
-### END SOLUTION
+def critical_without_bias(slope, leak):
+    """Return the critical weight variance of tanh(slope · x) + leak · x as sigma_b2 tends to 0."""
+    ### BEGIN SOLUTION
+    # q* tends to 0 there, and χ₁ to σ_w² φ′(0)²
+    return 1 / (slope + leak) ** 2
+    ### END SOLUTION
 
 
 def critical_sigma_w2(sigma_b2):
@@ -502,8 +532,14 @@ with marks.part(
     1,
     "The critical weight variance as the bias variance tends to 0.",
     hint="What becomes of q* there, and so of the mean in χ₁?",
+    by_hand=True,
 ):
-    classroom.close(critical_without_bias, 1 / (_mine.slope + _mine.leak) ** 2, rtol=1e-4)
+    classroom.close(
+        critical_without_bias(_mine.slope, _mine.leak),
+        1 / (_mine.slope + _mine.leak) ** 2,
+        rtol=1e-6,
+    )
+    classroom.close(critical_without_bias(0.7, 0.4), 1 / (0.7 + 0.4) ** 2, rtol=1e-6)
 _b = np.array([_mine.sigma_b2, _rng.uniform(0.005, 0.05), _rng.uniform(0.2, 1.0)])
 _lines = _mean_field.critical_sigma_w2(_act, _b).sigma_w2
 with marks.part(
@@ -534,20 +570,20 @@ marks.total()
 # %% [markdown]
 # ## 5. Two inputs, and a depth scale that you measure
 #
-# *7 points, about 15 minutes. In the book: the sections "The angle between two signals" and "Two depth
+# *6 points, about 20 minutes. In the book: the sections "The angle between two signals" and "Two depth
 # scales".*
 #
 # Two inputs of the same length $q$ and correlation $c$ pass a layer. Write the map of the correlation,
-# for any $q$ and any activation, with a relative error of at most $10^{-4}$ for $q$ up to 10. Take mean
-# square and mean product from rules that agree to all digits at $c = 1$, or 1 is not quite a fixed point.
+# for any $q$ and any activation, with a relative error of at most $10^{-4}$ for $q$ up to 10. The pair is
+# $u_1 = \sqrt q\,z_1$ and $u_2 = \sqrt q\,(c z_1 + \sqrt{1-c^2}\,z_2)$ with independent standard Gaussians $z_1$ and $z_2$, so a rule
+# for one Gaussian, used twice, will do. Take mean square and mean product from rules that agree to all digits at $c = 1$, or 1 is not
+# quite a fixed point.
 #
 # Then measure. At $q^*$ the map has an attracting fixed point $c^*$ in $[0, 1]$, and its slope there, $\chi_c$, gives
 # $\xi_c = -1/\log\chi_c$. Find both from *your map alone*: no $\varphi'$ is needed. `depth_scale` is to be right within
 # 0.001 in $c^*$ and 2 % in $\xi_c$. In the ordered phase $c^* = 1$ is the end of the interval: from which side
 # can a slope be measured there?
-#
-# At last predict: by the rule of thumb of Schoenholz et al. (2017), networks train down to a depth of about $6\,\xi_c$.
-# (The chapter tests the multiple 4.5, and finds that it depends on the number of training steps. Use 6.)
+# (By the rule of thumb of Schoenholz et al., 2017, networks train down to a depth of about $6\,\xi_c$.)
 
 
 # %% nbgrader="solution correlation-map"
@@ -589,15 +625,8 @@ def depth_scale(sigma_w2, sigma_b2):
     ### END SOLUTION
 
 
-# %% nbgrader="solution trained-depths"
-# Define trained_depth_a and trained_depth_b: 6 xi_c of the networks A and B, in layers.
-### BEGIN SOLUTION
-trained_depth_a = 6 * depth_scale(sigma_w2_a, mine.sigma_b2)[1]
-trained_depth_b = 6 * depth_scale(sigma_w2_b, mine.sigma_b2)[1]
-### END SOLUTION
-
-# %% nbgrader="tests correlation-map-tests 7" mflib="noticed"
-marks = classroom.Marks(7)
+# %% nbgrader="tests correlation-map-tests 6" mflib="noticed"
+marks = classroom.Marks(6)
 with marks.part(
     1,
     "Identical inputs stay identical, at any length.",
@@ -721,26 +750,13 @@ with marks.part(
 ):
     classroom.beside(lambda: _close_at([0, 1], 0, {"atol": 1e-3}), **_right)
     classroom.beside(lambda: _close_at([0, 1], 1, {"rtol": 0.02}), **_right)
-with marks.part(
-    1,
-    "The predicted depths of A and B.",
-    hint="Six times the depth scale of each network, at your bias variance.",
-    by_hand=True,
-):
-    # a depth scale that is wrong has cost its points above: here the own one will do
-    for _answer, _row in ((trained_depth_a, 0), (trained_depth_b, 2)):
-        try:
-            classroom.close(_answer, 6 * _points.xi_c[_row], rtol=0.03)
-        except AssertionError:
-            _own = float(depth_scale(float(_w[_row]), float(_b[_row]))[1])
-            classroom.close(_answer, 6 * _own, rtol=0.01)
 ### END HIDDEN TESTS
 marks.total()
 
 # %% [markdown]
 # ## 6. Do networks of 20 neurons follow the map?
 #
-# *6 points, about 13 minutes. In the book: the section "Do real networks follow the maps?".*
+# *6 points, about 12 minutes. In the book: the section "Do real networks follow the maps?".*
 #
 # Now sample. The network is the one of question 1: every layer has `width` neurons, and the first reads the input `x`. Draw
 # `n_networks` networks, independent of each other in all weights and biases, measure
@@ -750,7 +766,8 @@ marks.total()
 # The error bar is graded too. Neurons of one network share everything that went before them. Networks share nothing.
 #
 # At last, in which layer does the mean of $\hat q^{\,l}$ over networks begin to differ from the map's $q^l$ at finite width? Your
-# answer to question 1 says it. Sampling shows it: take network B, a width of 3 and $10^5$ networks.
+# answer to question 1 says it. Sampling shows it: take network B, an input with $\lVert x\rVert^2/N_1 = 0.1$, a width of 3 and
+# $10^5$ networks.
 
 
 # %% nbgrader="solution sampling"
@@ -903,86 +920,67 @@ marks.total()
 # %% [markdown]
 # ## 7. Show it
 #
-# *3 points by hand, about 8 minutes. In the book: the section "Two depth scales".*
+# *3 points by hand, about 6 minutes. In the book: the section "Two depth scales".*
 #
-# Draw one figure, of one or two panels, from which a reader who has not computed anything sees, for your
-# networks A and B and for one on your critical line at your bias variance:
-#
-# - where two inputs end, whatever correlation they start with (take at least two starts);
-# - how many layers that takes, with your $\xi_c$ drawn as a rate where there is one.
-#
-# Start at $q^*$, so that only the correlation moves. Choose the axes so that a rate is a straight line.
+# Draw one panel from which a reader who has not computed anything sees how fast two inputs of correlation 0 come to their end, for
+# your networks A and B and for one on your critical line at your bias variance. Draw your $\xi_c$ as a rate where
+# there is one, and write each $c^*$ in the legend. Start at $q^*$, so that only the correlation moves. Choose the axes so that a rate
+# is a straight line.
 
 # %% nbgrader="essay figure 3"
 ### BEGIN SOLUTION
-# Rubric (3): 1 for both inputs' end visible, from two starts or more, for all three networks, with
-# axes labelled; 1 for a logarithmic axis of |c − c*| (or 1 − c) on which exp(−l/ξ_c) is straight and
-# parallel to the late layers of A and B; 1 for the critical network: slower than every exponential,
-# and no ξ_c drawn for it.
-fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), constrained_layout=True)
+# Rubric (3): 1 for |c − c*| against the layer for all three networks, axes labelled, each c* written
+# down (1 for A and on the line, below 1 for B); 1 for a logarithmic axis on which exp(−l/ξ_c) is
+# straight and parallel to the late layers of A and B; 1 for the critical network: slower than every
+# exponential, and no ξ_c drawn for it.
+fig, ax = plt.subplots(figsize=(6.5, 4.2), constrained_layout=True)
 line = critical_sigma_w2(mine.sigma_b2)
-depth = 60
+layer = np.arange(61)
 for k, (name, sigma_w2) in enumerate({"A": sigma_w2_a, "critical": line, "B": sigma_w2_b}.items()):
     q_star = fixed_point(sigma_w2, mine.sigma_b2, phi)
-    c = [np.array([0.0, 0.5, 0.95])]
-    for _ in range(depth):
-        c.append(correlation_map(c[-1], q_star, sigma_w2, mine.sigma_b2, phi))
-    c = np.array(c)
-    left.plot(c, color=f"C{k}")
-    left.plot([], color=f"C{k}", label=rf"{name}: $\sigma_w^2={sigma_w2:.3f}$")
+    c = [0.0]
+    for _ in layer[1:]:
+        c.append(float(correlation_map(c[-1], q_star, sigma_w2, mine.sigma_b2, phi)))
     c_star, xi_c = (1.0, np.inf) if name == "critical" else depth_scale(sigma_w2, mine.sigma_b2)
-    gap = np.abs(c[:, 0] - c_star)
-    right.semilogy(gap, color=f"C{k}")
+    gap = np.abs(np.array(c) - c_star)
+    ax.semilogy(layer, gap, color=f"C{k}", label=rf"{name}: $c^*={c_star:.3f}$")
     if np.isfinite(xi_c):
-        layer = np.arange(depth + 1)
-        right.semilogy(
-            2 * gap[5] * np.exp(-(layer - 5) / xi_c),
-            ":",
-            color=f"C{k}",
-            label=rf"{name}: $e^{{-l/\xi_c}}$, $\xi_c={xi_c:.1f}$",
-        )
-left.set(xlabel="layer $l$", ylabel="correlation $c^l$", ylim=(-0.02, 1.02))
-left.legend()
-right.set(xlabel="layer $l$", ylabel="$|c^l - c^*|$, from $c^0 = 0$", ylim=(1e-7, 3))
-right.legend()
+        rate = 2 * gap[5] * np.exp(-(layer - 5) / xi_c)
+        ax.semilogy(layer, rate, ":", color=f"C{k}", label=rf"$e^{{-l/\xi_c}}$, $\xi_c={xi_c:.1f}$")
+ax.set(xlabel="layer $l$", ylabel="$|c^l - c^*|$, from $c^0 = 0$", ylim=(1e-7, 3))
+ax.legend()
 plt.show()
 ### END SOLUTION
 
 # %% [markdown]
 # ## 8. Say what it means
 #
-# *5 points by hand, about 10 minutes. Five short paragraphs, or fewer, in your own words, with your own numbers.*
+# *4 points by hand, about 10 minutes. Three short paragraphs in your own words, with your own numbers.*
 #
-# 1. All three gains are above 1 and yet network A is what it is. Why, in terms of what the bias does to $q^*$ and
+# 1. (1 point) All three gains are above 1 and yet network A is what it is. Why, in terms of what the bias does to $q^*$ and
 #    what that does to $\varphi'$?
-# 2. What does a classifier that is read off a deep layer lose in the ordered phase, and what in the chaotic one? Use
-#    your $c^*$ of A and of B: a reader who sees only that two inputs of correlation 0.5 end at 0.98 cannot yet tell
-#    the phase. Which second measurement decides?
-# 3. In the chaotic phase, what does a $c^*$ close to 1 say about the distance to the critical line, and about $\xi_c$?
-# 4. Name two things that the multiple in "6 $\xi_c$" depends on and that the theory of random networks does not know.
-# 5. Your networks of question 6 had 20 neurons. Would you trust the map at layer 5? At layer 100? Give the
-#    order in $1/N$ of spread and bias, and say which of them more networks remove.
+# 2. (2 points) What does a classifier that is read off a deep layer lose in the ordered phase, and what in the chaotic one? Use
+#    your $c^*$ of A and of B. A reader who sees only that two inputs of correlation 0.5 end at 0.98 cannot yet tell
+#    the phase: which second measurement decides?
+# 3. (1 point) The networks of question 6 had 20 neurons. Take their mean length at layer 5. Give the order in $1/N$ of the spread
+#    over single networks and of the bias of the mean. What do more networks change: the error bar of the mean, the spread of
+#    single networks, the bias?
 
-# %% [markdown] nbgrader="essay interpretation 5"
+# %% [markdown] nbgrader="essay interpretation 4"
 # ### BEGIN SOLUTION
 # 1. $\chi_1$ is the mean of $\sigma_w^2\varphi'^2$ over signals of length $q^*$, and the gain is its value at length 0. The bias keeps
 #    $q^*$ above $\sigma_b^2 > 0$ at any weight variance. Signals of that length reach the bend of tanh, where $\varphi' < \varphi'(0)$, so
 #    $\chi_1$ falls below the gain, and in A below 1: ordered. A bias pushes the critical line to larger weights.
 # 2. Order: $c^* = 1$, all inputs end at the same point, the output is a constant, and what told the classes apart is gone: $1-c^l$ falls as
-#    $e^{-l/\xi_c}$. Chaos: every two inputs, however close, end at the same angle $c^* < 1$. Neighbours are torn apart, so that what inputs of a class had in common is lost.
+#    $e^{-l/\xi_c}$. Chaos: every two inputs, however close, end at the same correlation $c^* < 1$. Neighbours are torn apart, so that what inputs of a class had in common is lost.
 #    To tell the phases, start two inputs close together, at a correlation of 0.999 or so: they approach each other in order and part in
-#    chaos. (Equivalently: the slope of the map at 1, or the limit from deeper layers, 1 or below 1.)
-# 3. $1 - c^*$ grows from 0 in proportion to $\chi_1 - 1$ (the convex map is nearly a parabola there), and
-#    $1-\chi_c \approx \chi_1 - 1$, so $\xi_c \approx 1/(\chi_1-1)$ is large where $c^*$ is close to 1. The network is near the line, and still remembers.
-# 4. Two of: number of training steps, learning rate and optimiser, the data set and how its inputs are correlated, the loss and the readout,
-#    which accuracy counts as trained, width, batch size. The theory gives a length, $\xi_c$, for a network before training.
-# 5. Spread over networks: $N^{-1/2}$. Bias of the mean: $N^{-1}$, and it begins at layer 3. More networks shrink the error bar of the mean, as $1/\sqrt{n}$; they
-#    remove neither the bias nor the spread of a single network. At layer 5 the map holds up to some percent on average; a
-#    single network is off by a good deal more, roughly $\sqrt{2/20} \approx 30\,\%$ and above. With depth, lengths settle (within $\xi_q$, a few layers), so
-#    the bias of $q$ stays bounded. The bias and spread of the correlation build up over about $\xi_c$ layers, so at layer 100
-#    the question is whether $\xi_c/N$ is small: near the line it is not.
+#    chaos. (Equivalently: the slope of the map at 1, or the same two inputs in deeper layers, where $c$ goes on to 1 or stays.)
+# 3. Spread over networks: $N^{-1/2}$. Bias of the mean: $N^{-1}$, and it begins at layer 3. More networks shrink the error bar of the mean, as
+#    $1/\sqrt{n}$. They change neither the spread of single networks nor the bias: averaging takes the spread out of the *mean*, and what it
+#    leaves there is the bias. For B with 20 neurons and $\lVert x\rVert^2/N_1 = 0.1$, the
+#    mean at layer 5 lies about one percent (0.6 to 2, by the numbers) below $q^5$, and single networks scatter by more than a third of it.
 #
-# **Rubric** (5): one point each. 1: both steps, length up and slope down. 2: both losses, and a second start near $c=1$ or the slope
-# there. 3: near the line *and* $\xi_c$ large. 4: two that fit. 5: both orders, and that more networks remove neither (half a point
-# without the last).
+# **Rubric** (4): 1 for paragraph 1: both steps, length up and slope down. 2 for paragraph 2: one for both losses, with $c^*$ of A and of B; one
+# for a second start near $c=1$, the slope there, or deeper layers. 1 for paragraph 3: both orders, and of the three only the error bar changes
+# (half a point without one of these). "More networks average the spread away but not the bias" is right where it speaks of the mean.
 # ### END SOLUTION
