@@ -46,8 +46,10 @@ def main() -> None:
         else:
             table = course.write_tokens(options.course, options.roster)
             print(f"{table} holds everybody's token, and yours as {course.TEACHER!r}.")
-    except (course.CourseError, ValueError) as error:
+    except (course.CourseError, ValueError, OSError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("\nStopped; run it again to go on.")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,7 +250,12 @@ feedback/
 
 
 def prepare(course: Path) -> None:
-    """Make a course folder with its settings and its key; what is there is kept."""
+    """Make a course folder with its settings and its key; what is there is kept.
+
+    Raises CourseError for a folder whose name nbgrader would take for a pattern.
+    """
+    if re.search(r"[*?\[\]]", str(course.resolve())):
+        raise CourseError(f"{course.resolve()}: nbgrader finds no folder with *, ?, [ or ] in it")
     course.mkdir(parents=True, exist_ok=True)
     for name, text in ((CONFIG, _CONFIG), (".gitignore", _IGNORED)):
         if not (course / name).exists():
@@ -413,23 +419,24 @@ def make(course: Path, wanted: Sequence[Path], say: Callable[[str], None] = prin
     are in the gradebook: their marks would no longer mean what they did.
     """
     made: list[str] = []
+    kept: list[str] = []
     prepare(course)
     record = course / ".made.json"
     done: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
     for path in wanted:
-        name, stamp = path.stem, _stamp(path)
+        name, stamp, source = path.stem, _stamp(path), read(path)
         release = course / "release" / name / f"{name}.ipynb"
         if done.get(name) == stamp and release.exists():
             say(f"{name}: up to date")
             continue
-        if name in done and (course / "gradebook.db").exists() and grades(course, name):
-            raise CourseError(
-                f"{name} has changed, and {course / 'gradebook.db'} holds submissions to it: "
-                "make the new version in another folder, as in 'make assignments COURSE=course-2'"
-            )
+        if _has_submissions(course, name) and not _is_source(course, name, source):
+            say(f"{name}: left as it is")
+            kept.append(name)
+            continue
         say(f"{name}: grading its solution and an empty notebook …")
         found = check(path)
-        generate(course, name, read(path))
+        if not release.exists() or not _is_source(course, name, source):
+            generate(course, name, source)
         done[name] = stamp
         _write(record, json.dumps(done, indent=1) + "\n")
         made.append(name)
@@ -437,13 +444,33 @@ def make(course: Path, wanted: Sequence[Path], say: Callable[[str], None] = prin
             f"{name}: {found.automatic:g} points by running, {found.by_hand:g} by hand; "
             f"{found.seconds:.0f} s to grade"
         )
+    if kept:
+        raise CourseError(
+            f"{', '.join(kept)}: changed, and {course / 'gradebook.db'} holds submissions: "
+            "make the new version in another folder, as in 'make assignments COURSE=course-2'"
+        )
     return made
 
 
+def _has_submissions(course: Path, name: str) -> bool:
+    return (course / "gradebook.db").exists() and bool(grades(course, name))
+
+
+def _is_source(course: Path, name: str, source: NotebookNode) -> bool:
+    """Tell whether a notebook is the one that an assignment of the course was made from."""
+    path = course / "source" / name / f"{name}.ipynb"
+    return path.exists() and nbformat.read(path, as_version=4) == source
+
+
 def _stamp(path: Path) -> str:
-    """Return a hash of what an assignment is made from: its text and the code of this package."""
+    """Return a hash of what a check of an assignment depends on: text, code and versions."""
+    package = Path(__file__).parents[1]
+    code = [
+        f for part in ("classroom", "theory", "experiment") for f in (package / part).glob("*.py")
+    ]
+    locks = paths.root().glob("requirements*.lock")
     digest = hashlib.sha256()
-    for file in [path, *sorted(Path(__file__).parent.glob("*.py"))]:
+    for file in [path, *sorted(code), *sorted(locks)]:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
@@ -467,8 +494,9 @@ def roster(path: Path) -> list[str]:
             "as in 'make tokens STUDENTS=students.csv'"
         ) from None
     header = [field.strip().lower() for field in rows[0]] if rows else []
-    if "id" in header:
-        column = header.index("id")
+    named = [name for name in ("id", "student_id") if name in header]
+    if named:
+        column = header.index(named[0])
         ids = [row[column].strip() if column < len(row) else "" for row in rows[1:]]
     else:
         ids = [row[0].strip() for row in rows]
@@ -479,18 +507,20 @@ def roster(path: Path) -> list[str]:
 
 
 def _check_ids(path: Path, ids: Iterable[str]) -> None:
-    seen: set[str] = set()
+    seen = {TEACHER}
     for student in ids:
-        if not re.fullmatch(r"[^\s/\\+,][^/\\+,]*", student):
+        if not re.fullmatch(r"[^\s./\\+,;*?\[\]][^\t/\\+,;*?\[\]]*", student):
             raise CourseError(
-                f"{path}: the id {student!r} must be text without '/', '\\', '+' or ',': "
-                "nbgrader names folders by it"
+                f"{path}: the id {student!r} must not begin with a dot or hold any of "
+                "/ \\ + , ; * ? [ ]: nbgrader names folders by it"
             )
-        if student.startswith(".") or student in seen:
-            twice = "occurs twice" if student in seen else "starts with a dot"
-            raise CourseError(f"{path}: the id {student!r} {twice}; give every student one id")
-        seen.add(student)
-    if not seen:
+        # as a token and a disk that ignores capitals see it
+        one = unicodedata.normalize("NFC", student).casefold()
+        if one in seen:
+            whose = "is yours" if one == TEACHER else "occurs twice"
+            raise CourseError(f"{path}: the id {student!r} {whose}; give every student one id")
+        seen.add(one)
+    if seen == {TEACHER}:
         raise CourseError(f"{path} holds no id: write one per line")
 
 

@@ -56,24 +56,26 @@ class RestoreCells(standard.NbGraderPreprocessor):
             copies: dict[str, list[NotebookNode]] = {}
             place = len(nb.cells) - 1  # after which to put what is missing
             for index, cell in enumerate(nb.cells):
-                role = cell.metadata.pop("nbgrader", None)
+                role = cell.get("metadata", {}).get("nbgrader")
                 name = role.get("grade_id") if isinstance(role, dict) else None
-                if name in names:
+                # Nothing else that stands there counts: a tag could keep a test from being run.
+                cell.metadata = NotebookNode()
+                if isinstance(name, str) and name in names:
                     place = place if copies else index - 1
-                    copies.setdefault(str(name), []).append(cell)
+                    copies.setdefault(name, []).append(cell)
             for cell in sorted(source.source_cells, key=_order(known)):
                 role = _role(cell, points, answers)
                 if cell.name in copies:
                     written = [c for c in copies[cell.name] if c.source != cell.source]
                     one = (written if role["solution"] and written else copies[cell.name])[-1]
-                    one.metadata["nbgrader"] = role
                     place = next(i for i, other in enumerate(nb.cells) if other is one)
+                    nb.cells[place] = _with_role(one, cell.cell_type, role)
                 elif cell.name in points or not role["solution"]:
                     # code that was deleted stays so: its tests say what is missing
                     note = "*The cell below was missing from what was handed in, and was put back.*"
                     nb.cells[place + 1 : place + 1] = [
                         new_markdown_cell(note),
-                        _as_handed_out(cell, role),
+                        _with_role(cell, cell.cell_type, role),
                     ]
                     place += 2
         return nb, resources
@@ -103,13 +105,13 @@ def _role(source: Any, points: dict[str, float], answers: set[str]) -> NotebookN
     return role
 
 
-def _as_handed_out(source: Any, role: NotebookNode) -> NotebookNode:
-    """Return a cell as the release has it, with the hidden tests that the gradebook knows."""
-    new = new_code_cell if source.cell_type == "code" else new_markdown_cell
-    return new(source.source, metadata=NotebookNode(nbgrader=role))
-
-
-_RICH_MIB = 20  # a figure of an honest notebook has less than one
+def _with_role(cell: Any, kind: str, role: NotebookNode) -> NotebookNode:
+    """Return a fresh cell of a kind with a cell's text, and with its pictures if it is text."""
+    new = new_code_cell if kind == "code" else new_markdown_cell
+    made = new(cell.source, metadata=NotebookNode(nbgrader=role))
+    if kind == "markdown" and getattr(cell, "attachments", None):
+        made.attachments = cell.attachments
+    return made
 
 
 class Execute(standard.Execute):
@@ -129,12 +131,24 @@ class Execute(standard.Execute):
     output_mib = Float(1.0, help="MiB of text that one cell may print; the rest is dropped.").tag(
         config=True
     )
+    shown_mib = Float(
+        20.0, help="MiB that a submission may show in all, figures included; the rest is dropped."
+    ).tag(config=True)
     isolation = Unicode(
         "best",
         help="'best' this machine allows, or no less than 'sandbox', 'network' or 'limits'.",
     ).tag(config=True)
 
     interrupt_on_timeout = False
+    # no tag of a submission keeps a cell from being run
+    skip_cells_with_tag = ""
+
+    @validate("memory_gib")
+    def _enough_memory(self, proposal: Any) -> float:
+        value = float(proposal["value"])
+        if value < 0.5:
+            raise TraitError(f"memory_gib={value!r} must be at least 0.5: Python itself needs some")
+        return value
 
     @validate("isolation")
     def _known_level(self, proposal: Any) -> str:
@@ -172,29 +186,37 @@ class Execute(standard.Execute):
             self.log.warning(isolation.describe(self._level))
         self._end = time.monotonic() + self.seconds
         self._lost: dict[int, str] = {}
+        self._earlier: dict[int, list[NotebookNode]] = {}
+        self._shown = 0
         while True:
             self._at, self._allowed, self._printed = -1, self.timeout, 0
             self._scratch = isolation.Scratch(files)
             try:
                 return super().preprocess(nb, resources, km)
             except CellTimeoutError:
-                self._lost[self._at] = (
-                    f"This cell was stopped: it ran longer than {self._allowed} seconds."
-                )
+                reason = f"This cell was stopped: it ran longer than {self._allowed} seconds."
             except DeadKernelError:
-                self._lost[self._at] = (
+                reason = (
                     "Python ended while this cell ran: did it use more than "
-                    f"{self.memory_gib:g} GiB of memory, or leave Python?"
+                    f"{self.memory_gib:g} GiB of memory or {self.seconds} s, or leave Python?"
                 )
             finally:
                 self._scratch.close()
-            self.log.warning("Cell %d of %s: %s", self._at, known["student"], self._lost[self._at])
+            if self._at < 0:
+                raise RuntimeError(f"the kernel of {known['student']}'s submission does not start")
+            self._lost[self._at] = reason
+            self.log.warning("Cell %d of %s: %s", self._at, known["student"], reason)
 
     def create_kernel_manager(self) -> Any:
         """Return a manager of an isolated kernel."""
         limits = isolation.Limits(self.seconds, self.memory_gib)
         self.km = isolation.IsolatedKernelManager.make(
-            self._level, limits, self._scratch, kernel_name="python3", config=self.config
+            self._level,
+            limits,
+            self._scratch,
+            hidden=Path.cwd(),  # the course
+            kernel_name="python3",
+            config=self.config,
         )
         return self.km
 
@@ -215,6 +237,9 @@ class Execute(standard.Execute):
             _stop(cell, "NotFinished", self._lost[index])
         elif len(self._lost) > self.restarts and index > max(self._lost):
             _stop(cell, "NotRun", "This cell was not run: too many before it did not end well.")
+        elif left < 1 and index in self._earlier:
+            # It was run before the notebook began anew without a cell: that counts.
+            cell.outputs = self._earlier[index]
         elif left < 1:
             _stop(
                 cell,
@@ -226,22 +251,54 @@ class Execute(standard.Execute):
             self._printed = 0
             self._allowed = max(1, min(self.timeout, int(left)))
             # A test cell leaves no trace in the history, where later cells could read it.
-            self.execute_cell(cell, index, store_history=not utils.is_grade(cell))
+            self.execute_cell(cell, index, store_history=not _is_test(cell))
+            if _is_test(cell):
+                cell.outputs = _marks_of(cell)
+            self._earlier[index] = cell.outputs
         return cell, resources
 
     def _get_timeout(self, cell: Any) -> int:
         return self._allowed
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
-        """Take a kernel's message, and cut what a cell prints beyond its share."""
-        if msg["msg_type"] == "stream":
-            room = max(0, int(self.output_mib * 2**20) - self._printed)
-            text = msg["content"]["text"]
-            self._printed += len(text)
-            msg["content"]["text"] = text[:room]
-        elif len(msg["content"].get("data", "")) and len(str(msg["content"])) > _RICH_MIB * 2**20:
-            return None
+        """Take a kernel's message, and leave out what a submission shows beyond its share."""
+        kind, content = msg["msg_type"], msg["content"]
+        if kind.startswith("comm_"):
+            return None  # widgets have nobody to talk to
+        if kind in ("stream", "display_data", "update_display_data", "execute_result", "error"):
+            room = int(self.shown_mib * 2**20) - self._shown
+            if kind == "stream":
+                room = min(room, int(self.output_mib * 2**20) - self._printed)
+                self._printed += len(content["text"])
+                content["text"] = content["text"][: max(0, room)]
+            elif len(str(content)) > room:
+                return None
+            self._shown += len(str(content))
         return super().process_message(msg, cell, cell_index)
+
+
+def _is_test(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and utils.is_grade(cell) and not utils.is_solution(cell)
+
+
+def _marks_of(cell: NotebookNode) -> list[NotebookNode]:
+    """Return what a test cell printed and its one number of points, or the error that it is none.
+
+    nbgrader gives all points to a test that shows no number, and none to one with anything on
+    stderr, which a student's libraries and threads may write to.
+    """
+    printed = [o for o in cell.outputs if o.output_type == "stream" and o.name == "stdout"]
+    errors = [o for o in cell.outputs if o.output_type == "error"]
+    results = [o for o in cell.outputs if o.output_type == "execute_result"]
+    try:
+        (result,) = results
+        right = 0 <= float(result.data["text/plain"]) <= cell.metadata.nbgrader.points
+    except (ValueError, KeyError):
+        right = False
+    if errors or right:
+        return printed + (errors or results)
+    _stop(cell, "NotFinished", "The test did not end with its points.")
+    return printed + cell.outputs
 
 
 def _stop(cell: Any, name: str, sentence: str) -> None:
@@ -277,12 +334,15 @@ class HideTests(standard.NbGraderPreprocessor):
         """Return the notebook as its student may see it."""
         secret: set[str] = set()
         for cell in nb.cells:
-            if utils.is_grade(cell) and cell.cell_type == "code" and not utils.is_solution(cell):
+            if _is_test(cell):
                 secret |= _hidden_lines(cell.source)
+        # what everybody may see, or wrote, gives nothing away
+        seen = {line.strip() for c in nb.cells for line in _without_hidden(c.source).splitlines()}
+        secret -= seen
         for cell in nb.cells:
             if cell.cell_type != "code":
                 continue
-            if utils.is_grade(cell) and not utils.is_solution(cell):
+            if _is_test(cell):
                 cell.outputs = _marks_only(cell)
                 cell.source = _without_hidden(cell.source)
             else:
@@ -299,7 +359,7 @@ _HIDDEN = re.compile(
 def _hidden_lines(source: str) -> set[str]:
     """Return the lines of hidden tests that are long enough to tell from everybody's code."""
     lines = (line.strip() for block in _HIDDEN.findall(source) for line in block.splitlines())
-    return {line for line in lines if len(line) >= 16}
+    return {line for line in lines if len(line) >= 16 and not line.startswith(("import ", "from "))}
 
 
 def _without_hidden(source: str) -> str:
@@ -373,7 +433,7 @@ def configure(c: Any) -> None:
     ]
     c.GenerateFeedback.preprocessors = [standard.GetGrades, HideTests, CSSHTMLHeaderPreprocessor]
     c.HTMLExporter.filters = {"markdown2html": display.safe_markdown}
-    if "autograde" in sys.argv:
+    if sys.argv[1:2] == ["autograde"]:
         try:
             tokens.load_key(Path(KEY).resolve())
             Execute(config=c).level()

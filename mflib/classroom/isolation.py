@@ -94,8 +94,11 @@ class Scratch:
                 (self.work / inside).write_bytes(path.read_bytes())
 
     def close(self) -> None:
-        """Remove the folder."""
-        self._folder.cleanup()
+        """Remove the folder, whatever a submission made of it."""
+        try:
+            self._folder.cleanup()
+        except (OSError, RecursionError):  # thousands of folders in each other
+            subprocess.run(["rm", "-rf", str(self.path)], check=False)
 
 
 def _may_be_seen(path: Path) -> bool:
@@ -106,8 +109,13 @@ def _short_temporary() -> str | None:
     return "/tmp" if os.access("/tmp", os.W_OK) else None
 
 
-def sandboxed(command: Sequence[str], scratch: Path, level: str) -> list[str]:
-    """Return the command as it is run at a level, with ``scratch`` as all that it may write to."""
+def sandboxed(
+    command: Sequence[str], scratch: Path, level: str, hidden: Path | None = None
+) -> list[str]:
+    """Return the command as it is run at a level, with ``scratch`` as all that it may write to.
+
+    ``hidden`` is a folder that a sandbox must not show even if it lies in one that it shows.
+    """
     if level == "limits":
         return list(command)
     if level == "network":
@@ -120,12 +128,17 @@ def sandboxed(command: Sequence[str], scratch: Path, level: str) -> list[str]:
         # first, as the project itself may lie in /tmp.
         *("--proc", "/proc", "--dev", "/dev", "--bind", disk, "/tmp", "--bind", disk, "/dev/shm"),
         *(word for path in seen for word in ("--ro-bind-try", path, path)),
+        *(("--tmpfs", str(hidden)) if hidden and _lies_in(hidden, seen) else ()),
         *("--bind", str(scratch), str(scratch)),
         *("--remount-ro", "/", "--chdir", str(scratch / "work")),
         # A kernel ends when its parent changes, and from in here its parent is process 1.
         *("--setenv", "JPY_PARENT_PID", "1"),
         *("--", *command),
     ]
+
+
+def _lies_in(folder: Path, places: Sequence[str]) -> bool:
+    return any(folder.is_relative_to(place) for place in places)
 
 
 def _python() -> list[str]:
@@ -174,12 +187,18 @@ class IsolatedKernelManager(AsyncKernelManager):
     scratch = Instance(Scratch)
     limits = Instance(Limits)
     level: str = "limits"
+    hidden: Path | None = None
 
     @classmethod
     def make(
-        cls, level: str, limits: Limits, scratch: Scratch, **settings: Any
+        cls,
+        level: str,
+        limits: Limits,
+        scratch: Scratch,
+        hidden: Path | None = None,
+        **settings: Any,
     ) -> IsolatedKernelManager:
-        """Return a manager whose kernel sees ``scratch`` and obeys ``limits``."""
+        """Return a manager whose kernel sees ``scratch``, not ``hidden``, and obeys ``limits``."""
         manager = cls(
             scratch=scratch,
             limits=limits,
@@ -188,7 +207,7 @@ class IsolatedKernelManager(AsyncKernelManager):
             connection_file=str(scratch.sockets / "kernel.json"),
             **settings,
         )
-        manager.level = level
+        manager.level, manager.hidden = level, hidden
         return manager
 
     def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
@@ -201,7 +220,7 @@ class IsolatedKernelManager(AsyncKernelManager):
             # should the cell that imports it have been deleted
             "--IPKernelApp.exec_lines=from mflib import classroom",
         ]
-        return sandboxed(command, self.scratch.path, self.level)
+        return sandboxed(command, self.scratch.path, self.level, self.hidden)
 
     def environment(self, **more: str) -> Mapping[str, str]:
         """Return the environment of the kernel: a few harmless variables and those given."""

@@ -110,10 +110,12 @@ class Marks:
     """The points of one test cell, given step by step.
 
     ``points`` is what the cell is worth, and its parts must add up to that when all of them, the
-    hidden ones too, are there.
+    hidden ones too, are there. The cell leaves no names behind: ``total`` puts back those that
+    were there before, but for names that begin with an underscore.
     """
 
     def __init__(self, points: float) -> None:
+        self._before = _public_names()
         self.points = points
         self.asked = 0.0
         self.earned = 0.0
@@ -158,16 +160,37 @@ class Marks:
         Raises AssertionError at the desk if a visible step fails, so that nbgrader's own
         "validate" sees it; RuntimeError while grading if the parts do not add up to the points.
         """
+        _put_back(self._before)
         if grading():
             if abs(self.asked - self.points) > 1e-9:
                 raise RuntimeError(f"parts of {self.asked:g} points in a cell of {self.points:g}")
-            return round(self.earned, 6)
+            return _Points(round(self.earned, 6))
         if self.failed:
             raise AssertionError(f"{len(self.failed)} of the steps above do not hold yet.")
         hidden = self.points - self.asked
         if hidden > 0:
             print(f"The other {hidden:g} points are given when the notebook is graded.")
         return None
+
+
+class _Points(float):
+    """A number that is shown as it is, whatever precision a notebook asks for."""
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(float(self)))
+
+
+def _public_names() -> dict[str, Any]:
+    """Return the names of the notebook, and what they stand for."""
+    notebook = vars(sys.modules["__main__"])
+    return {name: value for name, value in notebook.items() if not name.startswith("_")}
+
+
+def _put_back(before: dict[str, Any]) -> None:
+    notebook = vars(sys.modules["__main__"])
+    for name in _public_names().keys() - before.keys():
+        del notebook[name]
+    notebook.update(before)
 
 
 def _reason(error: BaseException) -> str:

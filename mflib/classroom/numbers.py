@@ -90,14 +90,20 @@ class _Begun:
 _begun = _Begun()
 
 
+def _grader() -> tuple[bool, str | None]:
+    """Return whether nbgrader is grading, and the token of the submission's id, which it knows."""
+    if os.environ.get("NBGRADER_EXECUTION") != "autograde":
+        return False, None
+    return True, os.environ.get("MFLIB_TOKEN")
+
+
+# Looked at once, before any cell of a notebook can change it.
+_grading, _expected = _grader()
+
+
 def grading() -> bool:
     """Tell whether nbgrader is grading, rather than a student working."""
-    return os.environ.get("NBGRADER_EXECUTION") == "autograde"
-
-
-def _expected() -> str | None:
-    """Return the token of the submission's id, which the grader knows and a student's desk not."""
-    return os.environ.get("MFLIB_TOKEN") if grading() else None
+    return _grading
 
 
 def token(typed: str) -> None:
@@ -114,7 +120,7 @@ def token(typed: str) -> None:
         if not grading():
             raise
         print(error)
-    if grading() and _begun.token not in (None, _expected()):
+    if grading() and _begun.token not in (None, _expected):
         print(
             "This is not the token of the id under which the notebook was handed in. "
             "It was graded with the numbers of that id."
@@ -128,7 +134,7 @@ def check_token() -> None:
     """
     if _begun.token is None:
         raise Wrong("no token")
-    if grading() and _begun.token != _expected():
+    if grading() and _begun.token != _expected:
         raise Wrong("other token")
 
 
@@ -151,7 +157,7 @@ def graded() -> Numbers:
     """
     if _begun.assignment is None or _begun.ranges is None:
         raise ValueError("No assignment was begun: run the cells above, from the first one on.")
-    counts = _expected() or _begun.token
+    counts = _expected or _begun.token
     if counts is None:
         raise ValueError("No token was typed: fill in the first cell and run it.")
     return Numbers(

@@ -94,9 +94,17 @@ def load_key(path: Path) -> bytes:
     Raises ValueError, with the remedy, if the file is missing or holds something else.
     """
     try:
-        return bytes.fromhex(path.read_text().strip())
+        key = bytes.fromhex(path.read_text().strip())
+        if len(key) < 16:
+            raise ValueError(f"{len(key)} bytes are too few")
+    except FileNotFoundError:
+        raise ValueError(
+            f"there is no {path}: bring this course's key back, or run 'make tokens' to make one, "
+            "which gives every student other numbers"
+        ) from None
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{path} does not hold a course's key ({error}): run 'make tokens' to make one, "
-            "or bring the one of this course back; another key gives every student other numbers"
+            f"{path} does not hold a course's key ({error}): bring the copy back, or delete it and "
+            "run 'make tokens' to make one, which gives every student other numbers"
         ) from None
+    return key

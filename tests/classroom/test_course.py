@@ -114,9 +114,19 @@ def test_making_again_makes_nothing_and_a_change_makes_what_changed(
     release = nbformat.read(made / "release" / "halves" / "halves.ipynb", as_version=4)
     course.hand_in(made, "halves", "id", course.typed(release, tokens.make(key, "id")))
     course.nbgrader(made, "autograde", "halves")
-    with pytest.raises(course.CourseError, match="holds submissions to it: make the new version"):
-        course.make(made, [HALVES], said.append)
+    # Even if nobody remembers what was made: the others are made, and this one is left.
+    (made / ".made.json").unlink()
+    other = tmp_path / "thirds.py"
+    other.write_text(HALVES.read_text())
+    with pytest.raises(
+        course.CourseError, match=r"halves: changed, and .* holds submissions: make"
+    ):
+        course.make(made, [HALVES, other], said.append)
     assert "Halves of numbers" in (made / "release" / "halves" / "halves.ipynb").read_text()
+    assert (made / "release" / "thirds" / "thirds.ipynb").exists()
+    # What did not change may be checked again at any time.
+    assert course.make(made, [changed], said.append) == ["halves"]
+    assert course.grades(made, "halves")["id"]["token"] == (1, 1)
 
 
 def test_an_assignment_that_fails_its_check_leaves_the_course_alone(tmp_path: Path) -> None:
@@ -209,8 +219,15 @@ def test_tokens_are_a_table_for_the_teacher_alone(tmp_path: Path) -> None:
         ("", "holds no id"),
         ("id,email\n", "holds no id"),
         ("a\nb\na\n", "'a' occurs twice"),
+        ("a\nA\n", "'A' occurs twice"),
+        ("e\u0301\n\u00e9\n", "occurs twice"),
+        ("instructor\n", "'instructor' is yours"),
         ("a/b\n", "names folders by it"),
-        ("..\n", "starts with a dot"),
+        ("s[1]\n", "names folders by it"),
+        ("*\n", "names folders by it"),
+        ("id;name\na;b\n", "names folders by it"),
+        ("a\tb\n", "names folders by it"),
+        ("..\n", "must not begin with a dot"),
         ("name,email\na,b\n", "none is called 'id'"),
         ("id,email\n,b\n", "names folders by it"),
     ],
@@ -254,6 +271,12 @@ def test_the_commands_say_one_sentence_when_they_fail(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert len(done.stderr.strip().splitlines()) == 1
         assert list(tmp_path.iterdir()) == []
-    (tmp_path / "ids.txt").write_text("ab12\n")
+    (tmp_path / "a file").write_text("")
+    done = run("make", "--course", "a file")
+    assert done.returncode == 1
+    assert "File exists" in done.stderr.splitlines()[-1]
+    done = run("make", "--course", "a [folder]")
+    assert "nbgrader finds no folder" in done.stderr
+    (tmp_path / "ids.txt").write_bytes(b"ab12\r\n")
     assert run("tokens", "ids.txt").returncode == 0
     assert list(table(tmp_path / "course")) == [course.TEACHER, "ab12"]

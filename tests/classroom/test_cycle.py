@@ -20,6 +20,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 
 pytest.importorskip("nbgrader", reason="needs the classroom's packages: make classroom")
 
@@ -195,6 +196,61 @@ def flooding(desk: Desk) -> NotebookNode:
     return desk.answered(own=code + "    print('x' * 1000)\n    time.sleep(1e-4)")
 
 
+def tagged(desk: Desk) -> NotebookNode:
+    """Tests that a tag would keep from being run, and one that shows nothing."""
+    silent = "half = None\nget_ipython().ast_node_interactivity = 'none'"
+    notebook = desk.answered(half="half = None", own="own_half = 0", fixed=silent)
+    for name in ("half-tests", "own-tests"):
+        notebook.cells[at(notebook, name)].metadata["tags"] = ["skip-execution"]
+    return notebook
+
+
+def odd(desk: Desk) -> NotebookNode:
+    """Right, in a notebook that has been through a lot."""
+    notebook = desk.answered()
+    for name, key, value in (
+        ("numbers", "tags", ["skip-execution"]),
+        ("half", "tags", 5),
+        ("own", "nbgrader", {"grade_id": ["own"], "schema_version": 1}),
+        ("fixed-tests", "nbgrader", {"grade_id": "fixed-tests", "points": "many"}),
+    ):
+        notebook.cells[at(notebook, name)].metadata[key] = value
+    del notebook.metadata["kernelspec"]
+    figure = {"plot.png": {"image/png": "iVBORw0KGgo="}}
+    cell = new_markdown_cell("", attachments=figure)
+    cell.metadata.nbgrader = notebook.cells[at(notebook, "half")].metadata.nbgrader
+    cell.source = notebook.cells[at(notebook, "half")].source
+    notebook.cells[at(notebook, "half")] = cell
+    notebook.cells += [new_raw_cell("raw"), new_code_cell("")]
+    return notebook
+
+
+def noisy(desk: Desk) -> NotebookNode:
+    """Right, with all that a library may do to stderr, large outputs and a labyrinth of folders."""
+    half = """
+import logging, os, sys, threading, time
+logging.basicConfig(level=0)
+def half(x):
+    logging.warning("from a logger")
+    os.write(2, b"from a library")
+    def later():
+        for _ in range(20):
+            print("from a thread", file=sys.stderr)
+            time.sleep(0.1)
+    threading.Thread(target=later, daemon=True).start()
+    return np.asarray(x) / 2
+"""
+    own = """
+from IPython.display import HTML, display
+own_half = mine.whole / 2
+for _ in range(4):
+    display(HTML("x" * (10 * 2**20)))
+for _ in range(1500):
+    os.mkdir("d"); os.chdir("d")
+"""
+    return desk.answered(half=half, own=own)
+
+
 def scripting(desk: Desk) -> NotebookNode:
     """Right, with scripts for whoever looks at it, in an output and in a written answer."""
     show = "from IPython.display import HTML, Javascript, display\nown_half = mine.whole / 2\n"
@@ -216,6 +272,9 @@ KINDS: dict[Kind, dict[str, float]] = {
     calling: {**ALL, "fixed-tests": 0},
     prying: {"token": 1, "fixed-tests": 3},
     scripting: ALL,
+    tagged: {"token": 1},
+    odd: ALL,
+    noisy: ALL,
     flooding: {**ALL, "own-tests": 0},
 }
 
@@ -319,6 +378,7 @@ def test_feedback_holds_no_hidden_test_and_no_other_number(graded: Path, kind: K
         (calling, "This step asks for your own code, and yours calls mflib."),
         (prying, "Your code stopped with an error: ValueError."),
         (prying, "[output withheld: it quotes a test]"),
+        (tagged, "The test did not end with its points."),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -355,6 +415,61 @@ def test_no_script_of_a_submission_reaches_a_browser(graded: Path) -> None:
 def test_a_flood_of_output_is_cut(graded: Path) -> None:
     path = graded / "autograded" / "flooding" / NAME / f"{NAME}.ipynb"
     assert path.stat().st_size < 2 * 2**20
+
+
+def test_large_outputs_are_left_out_and_nothing_stays_behind(graded: Path) -> None:
+    path = graded / "autograded" / "noisy" / NAME / f"{NAME}.ipynb"
+    assert path.stat().st_size < 21 * 2**20
+    assert not list(Path("/tmp").glob("mflib-*/work/d/d/d"))
+
+
+def test_what_was_run_before_the_time_was_used_up_counts(tmp_path: Path) -> None:
+    """The notebook begins anew without the cell that took too long, and has no time to."""
+    course.prepare(tmp_path)
+    config = tmp_path / course.CONFIG
+    config.write_text(config.read_text().replace("seconds = 600", "seconds = 12"))
+    release = course.generate(tmp_path, NAME, course.read(SOURCE))
+    student = "\u00e9 o'x"  # as some lists have them
+    token = tokens.make(tokens.load_key(tmp_path / course.KEY), student)
+    desk = Desk(course.typed(release, token), token, token)
+    notebook = desk.answered(own="own_half = mine.whole / 2\nimport time\ntime.sleep(100)")
+    course.hand_in(tmp_path, NAME, student, notebook)
+    course.nbgrader(tmp_path, "autograde", NAME)
+    found = course.grades(tmp_path, NAME)[student]
+    assert {cell: found[cell][0] for cell in ALL} == {
+        **dict.fromkeys(ALL, 0),
+        "token": 1,
+        "half-tests": 4,
+    }
+    assert "it ran longer than" in json.dumps(
+        nbformat.read(tmp_path / "autograded" / student / NAME / f"{NAME}.ipynb", 4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('"best"', '"sandbox"', "install bubblewrap"),
+        ('"best"', '"fortress"', "must be 'best', 'sandbox', 'network' or 'limits'"),
+        ("memory_gib = 4.0", "memory_gib = 0.01", "must be at least 0.5"),
+        ("", "", "run 'make tokens' to make one"),
+    ],
+)
+def test_settings_that_cannot_be_kept_stop_a_grading_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, sentence: str
+) -> None:
+    course.prepare(tmp_path)
+    config = tmp_path / course.CONFIG
+    config.write_text(config.read_text().replace(old, new) if old else config.read_text())
+    if not old:
+        (tmp_path / course.KEY).unlink()
+    # neither bubblewrap nor unshare
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(course.CourseError) as told:
+        course.nbgrader(tmp_path, "autograde", NAME)
+    assert sentence in str(told.value)
+    assert "Traceback" not in str(told.value)
+    assert not (tmp_path / "autograded").exists()
 
 
 def test_grades_come_as_a_table(graded: Path) -> None:

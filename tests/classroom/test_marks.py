@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mflib.classroom import Marks, beside, close, marks, same
+from mflib.classroom import Marks, beside, close, marks, numbers, same
 from mflib.theory import mean_field
 
 
 @pytest.fixture
 def grader(monkeypatch):
-    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    monkeypatch.setattr(numbers, "_grading", True)
     return monkeypatch
 
 
@@ -201,3 +201,26 @@ def test_an_answer_is_judged_beside_right_earlier_ones(monkeypatch) -> None:
     with pytest.raises(marks.Wrong):
         beside(lambda: close(notebook["earlier"](3), 5), earlier=lambda x: 2 * x)
     assert notebook["earlier"] is wrong
+
+
+def test_a_test_cell_leaves_no_names_behind_and_spoils_none(monkeypatch, grader) -> None:
+    notebook = vars(sys.modules["__main__"])
+    monkeypatch.setitem(notebook, "helper", "mine")
+    found = Marks(0)
+    notebook.update(helper="the test's", scratch=1, _private=2)
+    try:
+        assert found.total() == 0
+        assert notebook["helper"] == "mine"
+        assert "scratch" not in notebook
+        assert notebook["_private"] == 2
+    finally:
+        del notebook["_private"]
+
+
+def test_points_are_shown_as_they_are(grader) -> None:
+    from IPython.core.formatters import PlainTextFormatter
+
+    formatter = PlainTextFormatter()
+    formatter.float_precision = "%.0f"
+    assert formatter(0.5) == "0"
+    assert formatter(graded((0.5, lambda: None)).total()) == "0.5"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hmac
 import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -87,11 +90,12 @@ def test_any_text_is_a_token_or_refused(typed: str) -> None:
 
 
 def test_a_key_that_is_missing_or_spoilt_is_refused(tmp_path) -> None:
-    with pytest.raises(ValueError, match="make tokens"):
+    with pytest.raises(ValueError, match="or run 'make tokens' to make one"):
         tokens.load_key(tmp_path / "token.key")
-    (tmp_path / "token.key").write_text("not a key")
-    with pytest.raises(ValueError, match="does not hold a course's key"):
-        tokens.load_key(tmp_path / "token.key")
+    for spoilt in ("not a key", "", "ab12"):
+        (tmp_path / "token.key").write_text(spoilt)
+        with pytest.raises(ValueError, match="or delete it and run 'make tokens'"):
+            tokens.load_key(tmp_path / "token.key")
     with pytest.raises(ValueError, match="at least 16"):
         tokens.make(b"short", "id")
     with pytest.raises(ValueError, match="at least one character"):
@@ -139,8 +143,8 @@ def test_a_range_that_is_none_is_refused(wrong: tuple[float, float, float]) -> N
 @pytest.fixture
 def desk(monkeypatch):
     """A fresh desk, where nothing was typed, away from any grader."""
-    monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
-    monkeypatch.delenv("MFLIB_TOKEN", raising=False)
+    monkeypatch.setattr(numbers, "_grading", False)
+    monkeypatch.setattr(numbers, "_expected", None)
     monkeypatch.setattr(numbers, "_begun", numbers._Begun())
     return monkeypatch
 
@@ -173,8 +177,8 @@ def test_a_submission_is_graded_with_the_numbers_of_its_id(desk, capsys) -> None
     classroom.token(own)
     right = classroom.begin("maps", **RANGES)
     classroom.check_token()
-    desk.setenv("NBGRADER_EXECUTION", "autograde")
-    desk.setenv("MFLIB_TOKEN", own)
+    desk.setattr(numbers, "_grading", True)
+    desk.setattr(numbers, "_expected", own)
     for typed, sentence in ((other, "not the token of the id"), ("", "Type"), (own, "")):
         classroom.token(typed)
         told = capsys.readouterr().out
@@ -186,7 +190,28 @@ def test_a_submission_is_graded_with_the_numbers_of_its_id(desk, capsys) -> None
         else:
             with pytest.raises(AssertionError):
                 classroom.check_token()
-    # outside a grader the variable means nothing
-    desk.delenv("NBGRADER_EXECUTION")
-    classroom.token(other)
-    assert classroom.begin("maps", **RANGES) != right
+
+
+def test_whose_submission_it_is_was_settled_before_a_notebook_begins() -> None:
+    code = """
+import os
+from mflib import classroom
+from mflib.classroom import numbers
+os.environ["MFLIB_TOKEN"] = "another"
+os.environ.pop("NBGRADER_EXECUTION", None)
+print(numbers.grading(), numbers._expected)
+"""
+
+    def told(**more: str) -> str:
+        environment = {k: v for k, v in os.environ.items() if k != "NBGRADER_EXECUTION"}
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env={**environment, **more},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    assert told(NBGRADER_EXECUTION="autograde", MFLIB_TOKEN="own") == "True own"
+    assert told(NBGRADER_EXECUTION="validate", MFLIB_TOKEN="own") == "False None"
+    assert told(MFLIB_TOKEN="own") == "False None"
