@@ -21,11 +21,11 @@
 # - expand a relative entropy in small errors, and test an expansion by its order of convergence;
 # - tell loss by shrinking from loss by scrambling, and say why the depth at which a network knows most is not the critical point.
 #
-# **Time** 80 to 90 minutes. **Points** 45: 30 are given automatically, 15 by hand for what you write and draw.
+# **Time** 90 minutes. **Points** 41: 28 are given automatically, 13 by hand for what you write and draw.
 # The material is the chapter *Reconstruction entropy*, up to and including "How entropy grows with small errors"; $\chi_1$ and the critical line come from
 # *Fully connected networks: order, chaos and depth*.
 #
-# **Allowed**: numpy, scipy, matplotlib, the book. Where a question says *by hand*, write your own code: the grading notices calls into `mflib` there and gives nothing for them. The question on
+# **Allowed**: numpy, scipy, matplotlib, the book; of scikit-learn the digits and no estimators (`Ridge` and its like). Where a question says *by hand*, write your own code: the grading notices calls into `mflib` there and gives nothing for them. The question on
 # theory asks you to call it. Most questions have numbers of your own. The whole notebook runs in about 10 seconds.
 
 # %%
@@ -38,6 +38,7 @@ import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy import stats
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
@@ -81,9 +82,9 @@ marks.total()
 # (b) Take $d=N=1$, $\operatorname{var}x=1$ and a layer that only shrinks, $z=sx$. Apply the decoder of (a) to the *exact* $z$. Which share of the variance,
 # $1-\langle(x-\hat x)^2\rangle/\operatorname{var}x$, is explained, as a function of $s/\tau$? What is it at $s=\tau$, and how does it go for $s\ll\tau$?
 #
-# (c) Let $\sigma_i^2=\langle(x_i-\hat x_i)^2\rangle$ be the mean square errors of unbiased reconstructions, pixel by pixel, and $S_{\rm err}=\sum_i\tfrac12\ln(2\pi e\,\sigma_i^2)$. Show that the conditional differential entropy
-# obeys $h(x\,|\,z)\le S_{\rm err}$, one inequality at a time. A chaotic layer of full width is a map that is one to one, so that nothing is lost. What, then, does a large $S_{\rm err}$ tell of
-# it, and what can it not tell?
+# (c) Let $\sigma_i^2=\langle(x_i-\hat x_i)^2\rangle$ be the mean square errors of reconstructions, pixel by pixel, and $S_{\rm err}=\sum_i\tfrac12\ln(2\pi e\,\sigma_i^2)$. Show that the conditional differential entropy
+# obeys $h(x\,|\,z)\le S_{\rm err}$, one inequality at a time. A chaotic network whose layers are as wide as the image is a map that is one to one, so that nothing is lost. (Yours, of width below 64, lose some
+# directions in the first layer, at any $\sigma_w^2$.) What, then, does a large $S_{\rm err}$ tell of it, and what can it not tell?
 
 # %% [markdown] nbgrader="essay ridge-derivation 5"
 # ### BEGIN SOLUTION
@@ -95,8 +96,9 @@ marks.total()
 # So a direction is read while $s\gg\tau$ and lost, as a power, below. (Judged by correlation it would stay at 1.)
 #
 # (c) Given $z$, $\hat x(z)$ is a constant and shifts no entropy: $h(x|z)=h(x-\hat x\,|\,z)$. Conditioning only lowers entropy: $\le h(x-\hat x)$. Pixels taken singly have at least the joint entropy:
-# $\le\sum_i h(x_i-\hat x_i)$. At a given variance the Gaussian has the most: $\le\sum_i\frac12\ln 2\pi e\sigma_i^2$. So $S_{\rm err}$ is an upper bound of what $z$ leaves open. It is
-# small only if much is known. Large, it says that *this* reader, linear and with this floor, finds little; it cannot say that the information is gone. In the chaotic layer of full width nothing is gone: another decoder could read it.
+# $\le\sum_i h(x_i-\hat x_i)$. At a given mean square the centred Gaussian has the most: $\le\sum_i\frac12\ln 2\pi e\sigma_i^2$. So $S_{\rm err}$ is an upper bound of what $z$ leaves open. It is
+# small only if much is known. Large, it says that *this* reader, linear and with this floor, finds little; it cannot say that the information is gone. In the chaotic network of full width nothing is gone: $z$ fixes $x$, so that
+# $h(x|z)=-\infty$, and the bound is infinitely loose; another decoder could read the image. (Below width 64 the first layer projects: what it drops is gone for every decoder, in both phases alike, and before any chaos.)
 #
 # **Rubric.** (a) 2: $a$, with the reason (0.5); the quadratic form with $\tau^2$ from $\langle\xi\xi^\top\rangle$ (1); the solution and why it is the minimum (0.5).
 # (b) 1: $g$ and $g(2-g)$ (0.5); both limits (0.5). (c) 2: the inequalities with a reason each (1); bound from above, so large does not mean lost (1).
@@ -132,27 +134,49 @@ def ridge_decoder(h, x, noise):
 
 # %% nbgrader="tests ridge-decoder-tests 6" mflib="noticed"
 marks = classroom.Marks(6)
-rng = np.random.default_rng(1)
-h_try, x_try = rng.normal(size=(40, 5)) + 3, rng.normal(size=(40, 3)) + 1
+from unittest import mock as _mock
+
+from sklearn.base import BaseEstimator as _BaseEstimator
+from sklearn.linear_model import _ridge
+
+
+def _refused(*arguments, **named):
+    """Stand in for what scikit-learn calls before it fits."""
+    raise AssertionError("This calls an estimator of scikit-learn: write your own decoder.")
+
+
+def _own_decoder(h, x, noise):
+    """Call your decoder while scikit-learn fits nothing."""
+    with (
+        # what every estimator calls, and what the function without an estimator does
+        _mock.patch.object(_BaseEstimator, "_validate_params", _refused, create=True),
+        _mock.patch.object(_ridge, "_ridge_regression", _refused, create=True),
+    ):
+        return ridge_decoder(h, x, noise)
+
+
+rng_try = np.random.default_rng(1)
+h_try, x_try = rng_try.normal(size=(40, 5)) + 3, rng_try.normal(size=(40, 3)) + 1
 with marks.part(
     1,
     "The mean activations are decoded to the mean image, with V and a of the right shapes.",
+    hint="No estimator of scikit-learn may be called here.",
     by_hand=True,
 ):
-    V_try, a_try = ridge_decoder(h_try, x_try, 0.3)
+    V_try, a_try = _own_decoder(h_try, x_try, 0.3)
     classroom.close(np.asarray(V_try) * 0, np.zeros((3, 5)))
     classroom.close(V_try @ h_try.mean(0) + a_try, x_try.mean(0), atol=1e-9)
 ### BEGIN HIDDEN TESTS
 import numpy as np
 
-mine_graded = classroom.graded()
-rng = np.random.default_rng(round(1000 * mine_graded.sigma_b2) + mine_graded.width)
-n_images = mine_graded.width + 20
-h_test = rng.normal(size=(n_images, 7)) @ rng.normal(size=(7, 7)) + rng.normal(size=7)
-x_test = h_test[:, :4] ** 2 + rng.normal(size=(n_images, 4))
+_mine_graded = classroom.graded()
+_rng = np.random.default_rng(round(1000 * _mine_graded.sigma_b2) + _mine_graded.width)
+_n_images = _mine_graded.width + 20
+_h_test = _rng.normal(size=(_n_images, 7)) @ _rng.normal(size=(7, 7)) + _rng.normal(size=7)
+_x_test = _h_test[:, :4] ** 2 + _rng.normal(size=(_n_images, 4))
 
 
-def right_decoder(h, x, noise):
+def _right_decoder(h, x, noise):
     """Solve the normal equations of well-conditioned activations."""
     dh, dx = h - h.mean(0), x - x.mean(0)
     V = np.linalg.solve(dh.T @ dh / len(h) + noise**2 * np.eye(h.shape[1]), dh.T @ dx / len(h)).T
@@ -165,10 +189,10 @@ with marks.part(
     hint="Is it the square of the floor, added to a covariance that is a mean over images?",
     by_hand=True,
 ):
-    V_right, a_right = right_decoder(h_test, x_test, 0.7)
-    V_test, a_test = ridge_decoder(h_test.copy(), x_test.copy(), 0.7)
-    classroom.close(V_test, V_right, rtol=1e-7, atol=1e-9)
-    classroom.close(a_test, a_right, rtol=1e-7, atol=1e-9)
+    _V_right, _a_right = _right_decoder(_h_test, _x_test, 0.7)
+    _V_test, _a_test = _own_decoder(_h_test.copy(), _x_test.copy(), 0.7)
+    classroom.close(_V_test, _V_right, rtol=1e-7, atol=1e-9)
+    classroom.close(_a_test, _a_right, rtol=1e-7, atol=1e-9)
 with marks.part(
     1,
     "Large means of neurons do not spoil it.",
@@ -176,23 +200,23 @@ with marks.part(
     by_hand=True,
 ):
     # against the notebook's own decoder: another slip was paid above
-    V_near, a_near = ridge_decoder(h_test.copy(), x_test.copy(), 0.3)
-    near = h_test @ V_near.T + a_near
-    if not np.ptp(near) > 1e-3:
-        classroom.close(near, x_test)
-    lifted = h_test + 1e6
-    V_test, a_test = ridge_decoder(lifted.copy(), x_test.copy(), 0.3)
-    classroom.close(lifted @ V_test.T + a_test, near, atol=1e-6 * np.abs(x_test).max())
+    _V_near, _a_near = _own_decoder(_h_test.copy(), _x_test.copy(), 0.3)
+    _near = _h_test @ _V_near.T + _a_near
+    if not np.ptp(_near) > 1e-3:
+        classroom.close(_near, _x_test)
+    _lifted = _h_test + 1e6
+    _V_test, _a_test = _own_decoder(_lifted.copy(), _x_test.copy(), 0.3)
+    classroom.close(_lifted @ _V_test.T + _a_test, _near, atol=1e-6 * np.abs(_x_test).max())
 with marks.part(
     1,
     "Neurons that repeat each other, without a floor: the smallest V of all best ones.",
     hint="The limit of a small floor shares the weight between equal neurons. Directions whose size is rounding are no directions.",
     by_hand=True,
 ):
-    twice = np.hstack([h_test, h_test])
-    V_right, a_right = right_decoder(h_test, x_test, 0.0)
-    V_test, a_test = ridge_decoder(twice, x_test.copy(), 0.0)
-    classroom.close(V_test, np.hstack([V_right, V_right]) / 2, rtol=1e-6, atol=1e-8)
+    _twice = np.hstack([_h_test, _h_test])
+    _V_right, _a_right = _right_decoder(_h_test, _x_test, 0.0)
+    _V_test, _a_test = _own_decoder(_twice, _x_test.copy(), 0.0)
+    classroom.close(_V_test, np.hstack([_V_right, _V_right]) / 2, rtol=1e-6, atol=1e-8)
 with marks.part(
     2,
     "A floor of 1e-8 beside activations of order 1 cuts where it should.",
@@ -200,29 +224,29 @@ with marks.part(
     by_hand=True,
 ):
     # Activations whose singular values are known, so that the right answer is.
-    basis = np.linalg.qr(np.hstack([np.ones((n_images, 1)), rng.normal(size=(n_images, 9))]))[0][
-        :, 1:
-    ]
-    turned = np.linalg.qr(rng.normal(size=(9, 9)))[0]
-    sizes = np.geomspace(1, 1e-8, 9)
-    shrunk = np.sqrt(n_images) * (basis * sizes) @ turned.T
-    wanted = basis @ rng.normal(size=(9, 4)) * np.sqrt(n_images)
-    tau = 1e-8
+    _basis = np.linalg.qr(np.hstack([np.ones((_n_images, 1)), _rng.normal(size=(_n_images, 9))]))[
+        0
+    ][:, 1:]
+    _turned = np.linalg.qr(_rng.normal(size=(9, 9)))[0]
+    _sizes = np.geomspace(1, 1e-8, 9)
+    _shrunk = np.sqrt(_n_images) * (_basis * _sizes) @ _turned.T
+    _wanted = _basis @ _rng.normal(size=(9, 4)) * np.sqrt(_n_images)
+    _tau = 1e-8
     # What the notebook's own decoder takes for the square of this floor: a single neuron tells,
     # at any factorisation. A wrong factor was paid above; one that is no small floor is not asked.
-    one = np.sqrt(n_images) * tau * basis[:, :1]
-    per_size = np.sum(ridge_decoder(one, one / tau, tau)[0])
-    square = tau / per_size - tau**2
-    if not 1e-20 < square < 1e-14:
-        square = tau**2
-    kept_part = basis * (sizes**2 / (sizes**2 + square)) @ (basis.T @ wanted)
-    V_test, a_test = ridge_decoder(shrunk, wanted.copy(), tau)
-    classroom.close(shrunk @ V_test.T + a_test, kept_part, atol=1e-4 * np.abs(wanted).max())
+    _one = np.sqrt(_n_images) * _tau * _basis[:, :1]
+    _per_size = np.sum(_own_decoder(_one, _one / _tau, _tau)[0])
+    _square = _tau / _per_size - _tau**2
+    if not 1e-20 < _square < 1e-14:
+        _square = _tau**2
+    _kept_part = _basis * (_sizes**2 / (_sizes**2 + _square)) @ (_basis.T @ _wanted)
+    _V_test, _a_test = _own_decoder(_shrunk, _wanted.copy(), _tau)
+    classroom.close(_shrunk @ _V_test.T + _a_test, _kept_part, atol=1e-4 * np.abs(_wanted).max())
 ### END HIDDEN TESTS
 marks.total()
 
 # %% [markdown]
-# ## 3. How much of an image is left (7 points, 18 minutes)
+# ## 3. How much of an image is left (7 points, 17 minutes)
 #
 # Chapter: "Two entropies". Send the digits through random tanh networks, $z^0=x$, $z^\ell=\tanh(W^\ell z^{\ell-1}+b^\ell)$, and decode the image directly from every layer. Score by the **explained variance** on images that the decoder has not seen,
 #
@@ -235,7 +259,7 @@ marks.total()
 #    at least 10 networks at both `FLOORS`. Use the same networks at both floors. Different networks differ; the images are the same for all.
 # 3. Fill `error`: the standard error of the mean curve over networks.
 #
-# What you should see: one of the two networks hardly minds the floor.
+# What you should see: one of the two networks hardly minds the floor (in $R^2$).
 
 
 # %% nbgrader="solution curves"
@@ -308,64 +332,64 @@ with marks.part(
     hint="The nonlinearity comes after the bias, and the first layer sees the images as they are.",
     by_hand=True,
 ):
-    rng = np.random.default_rng(2)
-    layers = [
-        (rng.normal(size=(6, 64)) / 8, rng.normal(size=6)),
-        (rng.normal(size=(6, 6)), rng.normal(size=6)),
+    rng_try = np.random.default_rng(2)
+    layers_try = [
+        (rng_try.normal(size=(6, 64)) / 8, rng_try.normal(size=6)),
+        (rng_try.normal(size=(6, 6)), rng_try.normal(size=6)),
     ]
-    first, second = activations(held[:5].copy(), layers)
-    z_try = np.tanh(np.einsum("ij,nj->ni", layers[0][0], held[:5]) + layers[0][1])
-    classroom.close(first, z_try, atol=1e-10)
-    z_try = np.tanh(np.einsum("ij,nj->ni", layers[1][0], z_try) + layers[1][1])
-    classroom.close(second, z_try, atol=1e-10)
+    first_try, second_try = activations(held[:5].copy(), layers_try)
+    z_try = np.tanh(np.einsum("ij,nj->ni", layers_try[0][0], held[:5]) + layers_try[0][1])
+    classroom.close(first_try, z_try, atol=1e-10)
+    z_try = np.tanh(np.einsum("ij,nj->ni", layers_try[1][0], z_try) + layers_try[1][1])
+    classroom.close(second_try, z_try, atol=1e-10)
 ### BEGIN HIDDEN TESTS
 import numpy as np
-from scipy import stats
-from sklearn.datasets import load_digits
+from scipy import stats as _stats
+from sklearn.datasets import load_digits as _load_digits
 
-mine_graded = classroom.graded()
-rng = np.random.default_rng(round(1000 * mine_graded.sigma_b2) + mine_graded.width)
-data = load_digits().data / 16
-places = np.random.default_rng(0).permutation(len(data))
-x_fit, x_held = data[places[:400]], data[places[400:600]]
-floors_graded = (mine_graded.floor, mine_graded.floor / 10)
+_mine_graded = classroom.graded()
+_rng = np.random.default_rng(round(1000 * _mine_graded.sigma_b2) + _mine_graded.width)
+_data = _load_digits().data / 16
+_places = np.random.default_rng(0).permutation(len(_data))
+_x_fit, _x_held = _data[_places[:400]], _data[_places[400:600]]
+_floors_graded = (_mine_graded.floor, _mine_graded.floor / 10)
 
 
-def right_curves(rng, sigma_w2, networks, floors, depth):
+def _right_curves(_rng, sigma_w2, networks, floors, depth):
     """Return R² (floors, networks, depth) by normal equations: these floors are far above rounding."""
-    n, width, b2 = len(x_fit), mine_graded.width, mine_graded.sigma_b2
-    z = np.broadcast_to(np.concatenate([x_fit, x_held]), (networks, 600, 64))
-    dx, dx_held = x_fit - x_fit.mean(0), x_held - x_fit.mean(0)
-    found = np.empty((len(floors), networks, depth))
+    n, width, b2 = len(_x_fit), _mine_graded.width, _mine_graded.sigma_b2
+    z = np.broadcast_to(np.concatenate([_x_fit, _x_held]), (networks, 600, 64))
+    _dx, dx_held = _x_fit - _x_fit.mean(0), _x_held - _x_fit.mean(0)
+    _found = np.empty((len(floors), networks, depth))
     for layer in range(depth):
-        n_in = z.shape[2]
-        weight = rng.normal(size=(networks, n_in, width)) * np.sqrt(sigma_w2 / n_in)
-        bias = rng.normal(size=(networks, 1, width)) * np.sqrt(b2)
+        _n_in = z.shape[2]
+        weight = _rng.normal(size=(networks, _n_in, width)) * np.sqrt(sigma_w2 / _n_in)
+        bias = _rng.normal(size=(networks, 1, width)) * np.sqrt(b2)
         z = np.tanh(z @ weight + bias)
-        dz = z - z[:, :n].mean(1, keepdims=True)
-        gram = dz[:, :n].mT @ dz[:, :n] / n
-        cross = dz[:, :n].mT @ dx / n
+        _dz = z - z[:, :n].mean(1, keepdims=True)
+        gram = _dz[:, :n].mT @ _dz[:, :n] / n
+        cross = _dz[:, :n].mT @ _dx / n
         for k, floor in enumerate(floors):
-            decoder = np.linalg.solve(gram + floor**2 * np.eye(width), cross)
-            missed = ((dx_held - dz[:, n:] @ decoder) ** 2).sum((1, 2))
-            found[k, :, layer] = 1 - missed / (dx_held**2).sum()
-    return found
+            _decoder = np.linalg.solve(gram + floor**2 * np.eye(width), cross)
+            missed = ((dx_held - _dz[:, n:] @ _decoder) ** 2).sum((1, 2))
+            _found[k, :, layer] = 1 - missed / (dx_held**2).sum()
+    return _found
 
 
-right_known = {
-    "ordered": right_curves(rng, mine_graded.sigma_w2_ordered, 16, floors_graded, 30),
-    "chaotic": right_curves(rng, mine_graded.sigma_w2_chaotic, 16, floors_graded, 30),
+_right_known = {
+    "ordered": _right_curves(_rng, _mine_graded.sigma_w2_ordered, 16, _floors_graded, 30),
+    "chaotic": _right_curves(_rng, _mine_graded.sigma_w2_chaotic, 16, _floors_graded, 30),
 }
 
 
-def close_in_mean(found, right):
+def _close_in_mean(_found, _right):
     """Compare mean curves with the sampling error of both."""
-    found = np.asarray(found, dtype=float)
-    if found.ndim != 3 or found.shape[1] < 10:
-        classroom.close(found, np.zeros((2, 10, 30)))
-    spread = right.std(1, ddof=1) * np.sqrt(1 / found.shape[1] + 1 / right.shape[1])
+    _found = np.asarray(_found, dtype=float)
+    if _found.ndim != 3 or _found.shape[1] < 10:
+        classroom.close(_found, np.zeros((2, 10, 30)))
+    spread = _right.std(1, ddof=1) * np.sqrt(1 / _found.shape[1] + 1 / _right.shape[1])
     # six and not five: the deviation itself comes from 16 networks
-    classroom.close(found.mean(1), right.mean(1), atol=0.003, standard_error=spread, sigmas=6)
+    classroom.close(_found.mean(1), _right.mean(1), atol=0.003, standard_error=spread, sigmas=6)
 
 
 with marks.part(
@@ -374,96 +398,100 @@ with marks.part(
     hint="The variance of a weight is divided by the number of inputs of its own layer. Variances are not deviations.",
     by_hand=True,
 ):
-    net = draw_network(rng, 400, 300, 3, 2.3, 0.4)
-    classroom.same(len(net), 3)
-    for (W, b), n_in in zip(net, (400, 300, 300), strict=True):
-        classroom.close(np.asarray(W) * 0, np.zeros((300, n_in)))
-        classroom.close(np.asarray(b) * 0, np.zeros(300))
+    _net = draw_network(_rng, 400, 300, 3, 2.3, 0.4)
+    classroom.same(len(_net), 3)
+    for (_W, _b), _n_in in zip(_net, (400, 300, 300), strict=True):
+        classroom.close(np.asarray(_W) * 0, np.zeros((300, _n_in)))
+        classroom.close(np.asarray(_b) * 0, np.zeros(300))
         # a mean of n squares of Gaussians has a relative deviation of √(2/n)
-        classroom.close(np.mean(W**2) * n_in, 2.3, standard_error=2.3 * np.sqrt(2 / (300 * n_in)))
-        classroom.close(np.mean(b**2), 0.4, standard_error=0.4 * np.sqrt(2 / 300))
-    again = draw_network(rng, 400, 300, 3, 2.3, 0.4)
-    assert not np.allclose(net[0][0], again[0][0])
+        classroom.close(
+            np.mean(_W**2) * _n_in, 2.3, standard_error=2.3 * np.sqrt(2 / (300 * _n_in))
+        )
+        classroom.close(np.mean(_b**2), 0.4, standard_error=0.4 * np.sqrt(2 / 300))
+    _again = draw_network(_rng, 400, 300, 3, 2.3, 0.4)
+    assert not np.allclose(_net[0][0], _again[0][0])
 with marks.part(
     1,
     "The explained variance is 1 for the image, 0 for the mean given, and right between.",
     hint="The mean is the one that is given, not that of the images to be explained, and sums run over all images and pixels before the division.",
     by_hand=True,
 ):
-    some, guess = rng.normal(size=(30, 5)) * np.arange(1, 6), rng.normal(size=5)
-    noisy = some + 0.3 * rng.normal(size=(30, 5))
-    right = 1 - np.sum((some - noisy) ** 2) / np.sum((some - guess) ** 2)
-    classroom.close(explained_variance(some, noisy, guess), right, atol=1e-10)
-    classroom.close(explained_variance(some, some, guess), 1.0, atol=1e-12)
+    _some, _guess = _rng.normal(size=(30, 5)) * np.arange(1, 6), _rng.normal(size=5)
+    _noisy = _some + 0.3 * _rng.normal(size=(30, 5))
+    _right = 1 - np.sum((_some - _noisy) ** 2) / np.sum((_some - _guess) ** 2)
+    classroom.close(explained_variance(_some, _noisy, _guess), _right, atol=1e-10)
+    classroom.close(explained_variance(_some, _some, _guess), 1.0, atol=1e-12)
 with marks.part(
     1,
     "The curve of a given network is right, or follows from your own functions.",
     hint="Fit on the one set, judge on the other; one decoder per layer, straight to the image.",
 ):
-    net = [
-        (rng.normal(size=(30, m)) * np.sqrt(2.0 / m), 0.3 * rng.normal(size=30))
+    _net = [
+        (_rng.normal(size=(30, m)) * np.sqrt(2.0 / m), 0.3 * _rng.normal(size=30))
         for m in (64, 30, 30)
     ]
-    z_fit, z_held, right = x_fit, x_held, []
-    for W, b in net:
-        z_fit, z_held = np.tanh(z_fit @ W.T + b), np.tanh(z_held @ W.T + b)
-        dz, dx = z_fit - z_fit.mean(0), x_fit - x_fit.mean(0)
-        decoder = np.linalg.solve(dz.T @ dz / 400 + 0.05**2 * np.eye(30), dz.T @ dx / 400)
-        back = x_fit.mean(0) + (z_held - z_fit.mean(0)) @ decoder
-        right.append(1 - np.sum((x_held - back) ** 2) / np.sum((x_held - x_fit.mean(0)) ** 2))
-    found = curve(net, 0.05)
+    _z_fit, _z_held, _right = _x_fit, _x_held, []
+    for _W, _b in _net:
+        _z_fit, _z_held = np.tanh(_z_fit @ _W.T + _b), np.tanh(_z_held @ _W.T + _b)
+        _dz, _dx = _z_fit - _z_fit.mean(0), _x_fit - _x_fit.mean(0)
+        _decoder = np.linalg.solve(_dz.T @ _dz / 400 + 0.05**2 * np.eye(30), _dz.T @ _dx / 400)
+        _back = _x_fit.mean(0) + (_z_held - _z_fit.mean(0)) @ _decoder
+        _right.append(1 - np.sum((_x_held - _back) ** 2) / np.sum((_x_held - _x_fit.mean(0)) ** 2))
+    _found = curve(_net, 0.05)
     try:
-        classroom.close(found, np.array(right), atol=1e-6)
+        classroom.close(_found, np.array(_right), atol=1e-6)
     except AssertionError:
         # a slip above was paid there
-        own = []
-        for z_fit, z_held in zip(activations(x_fit, net), activations(x_held, net), strict=True):
-            V, a = ridge_decoder(z_fit, x_fit, 0.05)
-            own.append(explained_variance(x_held, z_held @ V.T + a, x_fit.mean(0)))
-        if not np.ptp(own) > 0.01:
+        _own = []
+        for _z_fit, _z_held in zip(
+            activations(_x_fit, _net), activations(_x_held, _net), strict=True
+        ):
+            _V, _a = ridge_decoder(_z_fit, _x_fit, 0.05)
+            _own.append(explained_variance(_x_held, _z_held @ _V.T + _a, _x_fit.mean(0)))
+        if not np.ptp(_own) > 0.01:
             raise
-        classroom.close(found, np.array(own), atol=1e-6)
+        classroom.close(_found, np.array(_own), atol=1e-6)
 with marks.part(
     2,
     "The mean curves of both phases agree with a recomputation within the sampling error, or with your own functions on fresh networks.",
     hint="At least 10 different networks in each phase, (floors, networks, layers), the coarse floor first.",
 ):
     try:
-        for phase_name in ("ordered", "chaotic"):
-            close_in_mean(known[phase_name], right_known[phase_name])
+        for _phase_name in ("ordered", "chaotic"):
+            _close_in_mean(known[_phase_name], _right_known[_phase_name])
     except AssertionError:
         # again with what is the student's own; nothing for functions that tell no layers apart
-        for phase_name, w2 in (
-            ("ordered", mine_graded.sigma_w2_ordered),
-            ("chaotic", mine_graded.sigma_w2_chaotic),
+        for _phase_name, _w2 in (
+            ("ordered", _mine_graded.sigma_w2_ordered),
+            ("chaotic", _mine_graded.sigma_w2_chaotic),
         ):
-            nets = [
-                draw_network(rng, 64, mine_graded.width, 30, w2, mine_graded.sigma_b2)
+            _nets = [
+                draw_network(_rng, 64, _mine_graded.width, 30, _w2, _mine_graded.sigma_b2)
                 for _ in range(12)
             ]
-            own = np.array([[curve(net, tau) for net in nets] for tau in floors_graded])
-            if not np.ptp(own) > 0.3:
+            _own = np.array([[curve(_net, tau) for _net in _nets] for tau in _floors_graded])
+            if not np.ptp(_own) > 0.3:
                 raise
-            close_in_mean(known[phase_name], own)
+            _close_in_mean(known[_phase_name], _own)
 with marks.part(
     1,
     "The error is that of the mean over networks, and the networks are different ones.",
     hint="A deviation of a sample, with one degree of freedom taken by the mean, over the root of the number of networks.",
 ):
-    for phase_name in ("ordered", "chaotic"):
-        found = np.asarray(known[phase_name], dtype=float)
-        count = found.shape[1]
-        classroom.close(error[phase_name], stats.sem(found, axis=1, ddof=1), rtol=1e-6)
+    for _phase_name in ("ordered", "chaotic"):
+        _found = np.asarray(known[_phase_name], dtype=float)
+        _count = _found.shape[1]
+        classroom.close(error[_phase_name], _stats.sem(_found, axis=1, ddof=1), rtol=1e-6)
         # Layers are correlated: taken as one, the ratio of variances is Fisher's at its widest.
-        right = right_known[phase_name]
-        ratio = np.mean(found.var(1, ddof=1)) / np.mean(right.var(1, ddof=1))
-        low, high = stats.f.ppf([1e-6, 1 - 1e-6], count - 1, right.shape[1] - 1)
-        assert low < ratio < high
+        _right = _right_known[_phase_name]
+        _ratio = np.mean(_found.var(1, ddof=1)) / np.mean(_right.var(1, ddof=1))
+        _low, _high = _stats.f.ppf([1e-6, 1 - 1e-6], _count - 1, _right.shape[1] - 1)
+        assert _low < _ratio < _high
 ### END HIDDEN TESTS
 marks.total()
 
 # %% [markdown]
-# ## 4. A cutoff with both ends, by hand (4 points, 8 minutes)
+# ## 4. A cutoff with both ends, by hand (4 points, 7 minutes)
 #
 # Chapter: "The cutoff". For the explained variance the value of complete loss is known, so that no curve has to saturate. Define: layer 0 is the image itself, with $R^2_0=1$; join the values at layers $0,1,\dots,L$ by straight lines;
 # $\ell^*$ is where this line falls to the threshold for the *last* time. So
@@ -494,90 +522,95 @@ def cutoff(values, threshold):
 # %% nbgrader="tests cutoff-tests 4" mflib="noticed"
 marks = classroom.Marks(4)
 with marks.part(1, "A straight line is cut where it should be.", by_hand=True):
-    ell, censored = cutoff(np.array([0.9, 0.7, 0.3, 0.1]), 0.5)
-    classroom.close(ell, 2.5, atol=1e-9)
-    classroom.same(bool(censored), False)
+    ell_try, censored_try = cutoff(np.array([0.9, 0.7, 0.3, 0.1]), 0.5)
+    classroom.close(ell_try, 2.5, atol=1e-9)
+    classroom.same(bool(censored_try), False)
 ### BEGIN HIDDEN TESTS
 import numpy as np
 
-mine_graded = classroom.graded()
-eta = mine_graded.threshold
-rng = np.random.default_rng(mine_graded.width + round(100 * eta))
+_mine_graded = classroom.graded()
+_eta = _mine_graded.threshold
+_rng = np.random.default_rng(_mine_graded.width + round(100 * _eta))
 with marks.part(
     1,
     "A curve that never comes down gives L, censored; one that crosses in the last step does not.",
     hint="Look at the last layer alone: is it above the threshold?",
     by_hand=True,
 ):
-    ell, censored = cutoff(np.linspace(0.99, eta + 0.01, 17), eta)
-    classroom.close(ell, 17.0, atol=1e-9)
-    classroom.same(bool(censored), True)
-    ell, censored = cutoff(np.array([0.9, 0.8, eta]), eta)
-    classroom.close(ell, 3.0, atol=1e-9)
-    classroom.same(bool(censored), False)
+    _ell, _censored = cutoff(np.linspace(0.99, _eta + 0.01, 17), _eta)
+    classroom.close(_ell, 17.0, atol=1e-9)
+    classroom.same(bool(_censored), True)
+    _ell, _censored = cutoff(np.array([0.9, 0.8, _eta]), _eta)
+    classroom.close(_ell, 3.0, atol=1e-9)
+    classroom.same(bool(_censored), False)
 with marks.part(
     1,
     "A curve that is below the threshold from layer 1 on is cut between layers 0 and 1.",
     hint="Layer 0 is the image, which explains all of itself.",
     by_hand=True,
 ):
-    ell, censored = cutoff(np.array([eta / 2, eta / 3, -0.05]), eta)
-    classroom.close(ell, (1 - eta) / (1 - eta / 2), atol=1e-9)
-    classroom.same(bool(censored), False)
+    _ell, _censored = cutoff(np.array([_eta / 2, _eta / 3, -0.05]), _eta)
+    classroom.close(_ell, (1 - _eta) / (1 - _eta / 2), atol=1e-9)
+    classroom.same(bool(_censored), False)
 with marks.part(
     1,
     "Of several crossings the deepest counts, at your own threshold.",
     hint="Begin at the last layer and go up.",
     by_hand=True,
 ):
-    deep = int(rng.integers(9, 15))
-    line = np.full(20, eta / 2)
-    line[:3] = 0.9
-    line[deep - 1] = eta + 0.2
-    ell, _ = cutoff(line, eta)
-    classroom.close(ell, deep + 0.2 / (0.2 + eta / 2), atol=1e-9)
+    _deep = int(_rng.integers(9, 15))
+    _line = np.full(20, _eta / 2)
+    _line[:3] = 0.9
+    _line[_deep - 1] = _eta + 0.2
+    _ell, _ = cutoff(_line, _eta)
+    classroom.close(_ell, _deep + 0.2 / (0.2 + _eta / 2), atol=1e-9)
 ### END HIDDEN TESTS
 marks.total()
 
 # %% [markdown]
-# ## 5. A relative entropy has no first order (7 points, 17 minutes)
+# ## 5. A relative entropy has no first order (6 points, 12 minutes)
 #
 # Chapter: "How entropy grows with small errors". The paper expands the relative entropy $D$ of an image and its reconstruction in the error $\delta$. Its first-order result (A.14) is, up to notation,
 # $\sum_i\sum_{n\ne i}(x_n\delta_i-x_i\delta_n)$, from which it reads that layers contribute additively. You will see that this cannot be.
 #
 # **Written (3 points).**
-# (a) Let $p_t(x)$ be a smooth family of densities, each normalised. Show that $D(p_0\|p_t)=\tfrac12 I\,t^2+O(t^3)$, and give $I$ as an average. Which property of $p_t$ removes the first order? Why has
-# $D(p_t\|p_0)$ the same second order?
+# (a) Let $p_t(x)$ be a smooth family of densities, each normalised. Show that $D(p_0\|p_t)=\tfrac12 I\,t^2+O(t^3)$, and give $I$ as an average. Which property of $p_t$ removes the first order?
 # (b) A pixel's values are taken for Gaussian, $p_0=\mathcal N(0,1)$, and its reconstruction's for $p_t=\mathcal N(\alpha t,\,e^{\beta t})$. Find the coefficient of $t^2$.
+# ($\alpha$ and $\beta$ are rates of this drift; $\alpha$ is not the stability index of the chapters on heavy tails.)
 # (c) Show that the printed A.14 is 0 for *any* $\delta$. Two layers contribute errors $\delta=\delta^1+\delta^2$: when do their contributions to $D$ add up at second order?
 
 # %% [markdown] nbgrader="essay second-order 3"
 # ### BEGIN SOLUTION
 # (a) $D(p_0\|p_t)=-\langle\ln p_t/p_0\rangle_0$. With $u=\partial_t\ln p_t$ at 0: $\ln p_t/p_0=t\,u+\frac12t^2\,\partial_t^2\ln p_t+\dots$. Normalisation, $\int p_t=1$ for all $t$, gives $\langle u\rangle_0=\int\partial_tp_t=0$, and once more
-# $\langle\partial_t^2\ln p_t\rangle_0=\int\partial_t^2p_t-\langle u^2\rangle_0=-\langle u^2\rangle_0$. So $D=\frac12t^2\langle u^2\rangle_0$: $I$ is the Fisher information. Exchanging the arguments is
-# expanding about the other end, $I$ at $t$ instead of at 0, which differs by $O(t)$ and so in $D$ by $O(t^3)$.
+# $\langle\partial_t^2\ln p_t\rangle_0=\int\partial_t^2p_t-\langle u^2\rangle_0=-\langle u^2\rangle_0$. So $D=\frac12t^2\langle u^2\rangle_0+O(t^3)$: $I=\langle u^2\rangle_0$ is the Fisher information.
 #
 # (b) $D(p_0\|p_t)=\frac12\bigl[e^{-\beta t}(1+\alpha^2t^2)-1+\beta t\bigr]$, whose $t^2$ has $\frac12\alpha^2+\frac14\beta^2$. (Or from $u=\alpha x+\frac12\beta(x^2-1)$, $\langle u^2\rangle=\alpha^2+\frac12\beta^2$.)
 #
 # (c) The term with $n=i$ is zero, so the sum runs over all pairs; it is antisymmetric under $i\leftrightarrow n$, so it is 0. At second order $D=\frac12\langle(u_1+u_2)^2\rangle=D_1+D_2+\langle u_1u_2\rangle$: additive if and
 # only if the two relative errors are uncorrelated under $p_0$ ($\langle u_1u_2\rangle=0$).
 #
-# **Rubric.** 1 each. (a) normalisation named and used (0.5), $I$ and the symmetry (0.5). (b) the coefficient (1; one half for one of its two terms). (c) antisymmetry (0.5), the mixed term (0.5).
+# **Rubric.** 1 each. (a) normalisation named and used (0.5), the second order with $I$ as an average (0.5). (b) the coefficient (1; one half for one of its two terms). (c) antisymmetry (0.5), the mixed term (0.5).
 # ### END SOLUTION
 
 # %% [markdown]
-# **Code (4 points).** With your own $\alpha$ = `mine.kl_mean` and $\beta$ = `mine.kl_log_variance`:
+# **Code (3 points).** With your own $\alpha$ = `mine.kl_mean` and $\beta$ = `mine.kl_log_variance`:
 #
-# 1. `kl(t)`: $D(p_0\|p_t)$ in closed form, and `kl_back(t)`: $D(p_t\|p_0)$, for arrays $t$.
-# 2. `second`: the coefficient of $t^2$, as you found it, to $10^{-6}$.
-# 3. `observed_order(sizes, remainders)`: the slope of $\ln|$remainder$|$ against $\ln$ size by least squares.
-# 4. `orders`: the observed orders, over `sizes` as given, of
-#    `"first"`, what is left of $D$ if one takes the first order (which is 0) for it; `"second"`, what your second order leaves; `"asymmetry"`, $D(p_0\|p_t)-D(p_t\|p_0)$.
+# 1. `kl(t)`: $D(p_0\|p_t)$ in closed form, for arrays $t$, to a relative $10^{-6}$.
+# 2. `second`: the coefficient of $t^2$, as you found it, to a relative $10^{-5}$.
+# 3. `orders`: the observed orders (`observed_order`, given below), over `sizes` as given and to $\pm0.02$, of
+#    `"first"`, what is left of $D$ if one takes the first order (which is 0) for it, and of `"second"`, what your second order leaves.
 #    An expansion with a wrong coefficient shows as an order that is too low, whatever its size.
+
+
+# %% nbgrader="locked observed-order"
+def observed_order(sizes, remainders):
+    """Return p of remainders (n,) that go as sizes^p, sizes (n,): a slope of logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(np.abs(remainders)), 1)[0])
+
 
 # %% nbgrader="solution expansion"
 sizes = np.geomspace(0.002, 0.05, 8)
-orders = {}  # "first", "second", "asymmetry"
+orders = {}  # "first", "second"
 
 
 def kl(t):
@@ -588,104 +621,87 @@ def kl(t):
     ### END SOLUTION
 
 
-def kl_back(t):
-    """Return D(p_t‖p_0), with the shape of ``t``."""
-    ### BEGIN SOLUTION
-    alpha, beta = mine.kl_mean, mine.kl_log_variance
-    return 0.5 * (np.expm1(beta * t) - beta * t + (alpha * t) ** 2)
-    ### END SOLUTION
-
-
-def observed_order(sizes, remainders):
-    """Return p of remainders (n,) that go as sizes^p, sizes (n,)."""
-    ### BEGIN SOLUTION
-    return float(np.polyfit(np.log(sizes), np.log(np.abs(remainders)), 1)[0])
-    ### END SOLUTION
-
-
 ### BEGIN SOLUTION
 second = mine.kl_mean**2 / 2 + mine.kl_log_variance**2 / 4
 orders["first"] = observed_order(sizes, kl(sizes))
 orders["second"] = observed_order(sizes, kl(sizes) - second * sizes**2)
-orders["asymmetry"] = observed_order(sizes, kl(sizes) - kl_back(sizes))
 ### END SOLUTION
 
-# %% nbgrader="tests expansion-tests 4" mflib="no help"
-marks = classroom.Marks(4)
-with marks.part(1, "The observed order of a power is its exponent, whatever its sign."):
-    classroom.close(
-        observed_order(np.array([0.1, 0.2, 0.5]), -3 * np.array([0.1, 0.2, 0.5]) ** 2.5),
-        2.5,
-        atol=1e-6,
-    )
+# %% nbgrader="tests expansion-tests 3" mflib="no help"
+marks = classroom.Marks(3)
+with marks.part(0.5, "The relative entropy is 0 without an error, and positive on both sides."):
+    found_try = kl(np.array([-0.5, 0.0, 0.5]))
+    classroom.close(found_try, [abs(found_try[0]), 0, abs(found_try[2])], atol=1e-12)
+    assert min(abs(found_try[0]), abs(found_try[2])) > 1e-3
 ### BEGIN HIDDEN TESTS
 import numpy as np
-from scipy import integrate
+from scipy import integrate as _integrate
 
-mine_graded = classroom.graded()
-alpha, beta = mine_graded.kl_mean, mine_graded.kl_log_variance
+_mine_graded = classroom.graded()
+_alpha, _beta = _mine_graded.kl_mean, _mine_graded.kl_log_variance
 
 
-def right_kl(t, back):
+def _right_kl(t):
     """Integrate the definition."""
 
     def log_p(x, t):
-        return -0.5 * ((x - alpha * t) ** 2 * np.exp(-beta * t) + beta * t + np.log(2 * np.pi))
+        return -0.5 * ((x - _alpha * t) ** 2 * np.exp(-_beta * t) + _beta * t + np.log(2 * np.pi))
 
     def inside(x):
-        ratio = log_p(x, 0) - log_p(x, t)
-        return -np.exp(log_p(x, t)) * ratio if back else np.exp(log_p(x, 0)) * ratio
+        return np.exp(log_p(x, 0)) * (log_p(x, 0) - log_p(x, t))
 
-    return integrate.quad(inside, -12, 12, epsabs=1e-12, epsrel=1e-11, limit=400)[0]
+    return _integrate.quad(inside, -12, 12, epsabs=1e-12, epsrel=1e-11, limit=400)[0]
 
 
 with marks.part(
     1,
-    "Both relative entropies are right, at errors that are not small, too.",
+    "The relative entropy is right, at errors that are not small, too.",
     hint="Average the logarithm of the ratio of the two densities under the first of them. Is the mean divided by the variance of the second?",
 ):
-    points = np.array([0.15, 0.6, 1.1])
-    classroom.close(kl(points), [right_kl(t, False) for t in points], rtol=1e-6)
-    classroom.close(kl_back(points), [right_kl(t, True) for t in points], rtol=1e-6)
+    _points = np.array([0.15, 0.6, 1.1])
+    classroom.close(kl(_points), [_right_kl(t) for t in _points], rtol=1e-6)
 with marks.part(
     1,
     "The coefficient of the second order is right.",
     hint="Mean and variance contribute a square each. Halve the size of the error: by which factor does the remainder fall?",
 ):
-    classroom.close(second, 0.5 * (alpha**2 + beta**2 / 2), rtol=1e-5)
+    classroom.close(second, 0.5 * (_alpha**2 + _beta**2 / 2), rtol=1e-5)
 with marks.part(
-    1,
+    0.5,
     "The observed orders are those of these sizes.",
-    hint="Remainders: the entropy itself, the entropy less its second order, and the difference of the two entropies.",
+    hint="Remainders: the entropy itself, and the entropy less its second order.",
 ):
-    t = np.geomspace(0.002, 0.05, 8)
-    forth = 0.5 * (np.expm1(-beta * t) + beta * t + np.exp(-beta * t) * (alpha * t) ** 2)
-    back = 0.5 * (np.expm1(beta * t) - beta * t + (alpha * t) ** 2)
+    _t_test = np.geomspace(0.002, 0.05, 8)
+    _forth = 0.5 * (
+        np.expm1(-_beta * _t_test)
+        + _beta * _t_test
+        + np.exp(-_beta * _t_test) * (_alpha * _t_test) ** 2
+    )
 
-    def slopes(forth, back, coefficient):
-        """Return the three orders, in the order of the question."""
-        left = (forth, forth - coefficient * t**2, forth - back)
-        return np.array([np.polyfit(np.log(t), np.log(abs(each)), 1)[0] for each in left])
+    def _slopes(entropy, coefficient):
+        """Return both orders, in the order of the question."""
+        left = (entropy, entropy - coefficient * _t_test**2)
+        return np.array([np.polyfit(np.log(_t_test), np.log(abs(each)), 1)[0] for each in left])
 
-    found = [orders[name] for name in ("first", "second", "asymmetry")]
+    _found = [orders[name] for name in ("first", "second")]
     try:
-        classroom.close(found, slopes(forth, back, alpha**2 / 2 + beta**2 / 4), atol=0.02)
+        classroom.close(_found, _slopes(_forth, _alpha**2 / 2 + _beta**2 / 4), atol=0.02)
     except AssertionError:
-        # a slip in the entropies or in the coefficient was paid there
-        own = slopes(kl(t), kl_back(t), second)
-        if not np.isfinite(own).all():
+        # a slip in the entropy or in the coefficient was paid there
+        _own = _slopes(kl(_t_test), second)
+        if not np.isfinite(_own).all():
             raise
-        classroom.close(found, own, atol=0.02)
+        classroom.close(_found, _own, atol=0.02)
 ### END HIDDEN TESTS
 marks.total()
 
 # %% [markdown]
-# ## 6. Theory: two predictions (2 points, 4 minutes)
+# ## 6. Theory: two predictions (2 points, 3 minutes)
 #
-# Here calling `mflib.theory.mean_field` is the point. Give
+# Here calling `mflib.theory.mean_field` is the point. Give, both to a relative $10^{-3}$,
 #
-# - `critical`: the critical $\sigma_w^2$ of tanh networks at your $\sigma_b^2$, to $10^{-3}$;
-# - `predicted_shift`: how many layers deeper your *ordered* network is read if the floor is lowered to a tenth (as `FLOORS` do), for a direction that shrinks at the rate of mean-field theory (question 1b), to $10^{-3}$.
+# - `critical`: the critical $\sigma_w^2$ of tanh networks at your $\sigma_b^2$;
+# - `predicted_shift`: how many layers deeper your *ordered* network is read if the floor is lowered to a tenth (as `FLOORS` do), for a direction that shrinks at the rate of mean-field theory (question 1b).
 #   (Which power of $\chi_1$ is a length?)
 
 # %% nbgrader="solution theory"
@@ -702,39 +718,52 @@ marks = classroom.Marks(2)
 ### BEGIN HIDDEN TESTS
 import numpy as np
 
-from mflib.theory import mean_field as right_theory
+from mflib.theory import mean_field as _right_theory
 
-mine_graded = classroom.graded()
-right_critical = float(right_theory.critical_sigma_w2("tanh", mine_graded.sigma_b2).sigma_w2)
-right_chi = float(
-    right_theory.fixed_point("tanh", mine_graded.sigma_w2_ordered, mine_graded.sigma_b2).chi_1
+_mine_graded = classroom.graded()
+_right_critical = float(_right_theory.critical_sigma_w2("tanh", _mine_graded.sigma_b2).sigma_w2)
+_right_chi = float(
+    _right_theory.fixed_point("tanh", _mine_graded.sigma_w2_ordered, _mine_graded.sigma_b2).chi_1
 )
 with marks.part(
     1,
     "The critical weight variance is that of tanh at your bias variance.",
     hint="It is the weight variance at which a small difference neither grows nor shrinks; your bias variance is in your numbers.",
 ):
-    classroom.close(critical, right_critical, rtol=1e-3)
+    classroom.close(critical, _right_critical, rtol=1e-3)
 with marks.part(
     1,
     "The predicted shift is that of the ordered network.",
     hint="A squared difference falls by the slope of the correlation map per layer; a floor is a length. The logarithm of the ratio of floors, over the rate per layer.",
 ):
-    classroom.close(predicted_shift, -2 * np.log(10) / np.log(right_chi), rtol=1e-3)
+    classroom.close(predicted_shift, -2 * np.log(10) / np.log(_right_chi), rtol=1e-3)
 ### END HIDDEN TESTS
 marks.total()
 
 # %% [markdown]
-# ## 7. Where is it read deepest? (4 points, 10 minutes)
+# ## 7. Where is it read deepest? (3 points, 7 minutes)
 #
 # Chapter: "The cutoff" and "Finding criticality". For each $\sigma_w^2$ of `sweep` (with your $\sigma_b^2$ and width, `DEPTH` layers) take 6 networks, the same seeds at every $\sigma_w^2$ and both floors, and your
 # own threshold `mine.threshold`.
 #
 # - `cutoffs`, an array (2 floors, 7 weight variances, 6 networks). Draw a network once and use it for both floors.
 # - `peaks`, an array of two: for each floor the $\sigma_w^2$ at which the cutoff, averaged over networks, is largest: the top of the parabola in $\ln\sigma_w^2$ through the largest value and its two neighbours.
-# - `peak_errors`, an array of two, by the jackknife: leave out one network at a time, $\theta_k$ the peak without network $k$; the error is $\sqrt{\tfrac{K-1}{K}\sum_k(\theta_k-\bar\theta)^2}$, $K=6$.
+#   If the largest value stands at an end of `sweep`, take the three points at that end, wherever the top of their parabola is.
+# - `peak_errors`, an array of two, by `jackknife`, given below: it leaves out one network at a time, at all weight variances at once.
 #
 # Before you run it, write down for yourself: will the two peaks stand at the same place? At `critical`?
+
+
+# %% nbgrader="locked jackknife"
+def jackknife(statistic, samples):
+    """Return the error of the number ``statistic(samples)``, of samples (7, K) of K networks.
+
+    θ_k is the number without network k; the error is √((K−1)/K Σ_k (θ_k − mean θ)²).
+    """
+    count = samples.shape[1]
+    without = [statistic(np.delete(samples, k, axis=1)) for k in range(count)]
+    return np.sqrt((count - 1) * np.var(without))
+
 
 # %% nbgrader="solution sweep"
 sweep = np.geomspace(0.8, 3.6, 7)
@@ -747,77 +776,75 @@ for i, w2 in enumerate(sweep):
             cutoffs[k, i, seed] = cutoff(curve(net, tau), mine.threshold)[0]
 
 
-def top(means):
-    """Return where the parabola in ln σ_w² through the largest of ``means`` (7,) and its neighbours is highest."""
+def top(samples):
+    """Return where the parabola in ln σ_w² through the largest mean of ``samples`` (7, K) and its neighbours is highest."""
+    means = samples.mean(1)
     best = int(np.clip(np.argmax(means), 1, len(sweep) - 2))
     near = slice(best - 1, best + 2)
     c2, c1, _ = np.polyfit(np.log(sweep[near]), means[near], 2)
     return np.exp(-c1 / (2 * c2))
 
 
-peaks = np.array([top(each.mean(1)) for each in cutoffs])
-left_out = np.array(
-    [[top(np.delete(each, k, axis=1).mean(1)) for k in range(6)] for each in cutoffs]
-)
-peak_errors = np.sqrt(5 * left_out.var(1))
+peaks = np.array([top(each) for each in cutoffs])
+peak_errors = np.array([jackknife(top, each) for each in cutoffs])
 ### END SOLUTION
 
-# %% nbgrader="tests sweep-tests 4" mflib="no help"
-marks = classroom.Marks(4)
+# %% nbgrader="tests sweep-tests 3" mflib="no help"
+marks = classroom.Marks(3)
 ### BEGIN HIDDEN TESTS
 import numpy as np
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits as _load_digits
 
-mine_graded = classroom.graded()
-rng = np.random.default_rng(round(1000 * mine_graded.sigma_b2) + mine_graded.width + 1)
-data = load_digits().data / 16
-places = np.random.default_rng(0).permutation(len(data))
-x_fit, x_held = data[places[:400]], data[places[400:600]]
-floors_graded = (mine_graded.floor, mine_graded.floor / 10)
-eta, b2, width = mine_graded.threshold, mine_graded.sigma_b2, mine_graded.width
-right_sweep = np.geomspace(0.8, 3.6, 7)
+_mine_graded = classroom.graded()
+_rng = np.random.default_rng(round(1000 * _mine_graded.sigma_b2) + _mine_graded.width + 1)
+_data = _load_digits().data / 16
+_places = np.random.default_rng(0).permutation(len(_data))
+_x_fit, _x_held = _data[_places[:400]], _data[_places[400:600]]
+_floors_graded = (_mine_graded.floor, _mine_graded.floor / 10)
+_eta, _b2, _width = _mine_graded.threshold, _mine_graded.sigma_b2, _mine_graded.width
+_right_sweep = np.geomspace(0.8, 3.6, 7)
 
 
-def right_cutoff(values):
+def _right_cutoff(values):
     """Return the deepest crossing by the definition of question 4."""
     line = np.concatenate([[1.0], values])
-    last = np.flatnonzero(line > eta)[-1]
+    last = np.flatnonzero(line > _eta)[-1]
     if last == len(values):
         return float(last)
-    return last + (line[last] - eta) / (line[last] - line[last + 1])
+    return last + (line[last] - _eta) / (line[last] - line[last + 1])
 
 
-def right_cutoffs(rng, sigma_w2, networks):
+def _right_cutoffs(_rng, sigma_w2, networks):
     """Return cutoffs (2 floors, networks) of fresh networks, by normal equations."""
-    z = np.broadcast_to(np.concatenate([x_fit, x_held]), (networks, 600, 64))
-    dx, dx_held = x_fit - x_fit.mean(0), x_held - x_fit.mean(0)
+    z = np.broadcast_to(np.concatenate([_x_fit, _x_held]), (networks, 600, 64))
+    dx, dx_held = _x_fit - _x_fit.mean(0), _x_held - _x_fit.mean(0)
     found = np.empty((2, networks, 30))
     for layer in range(30):
         n_in = z.shape[2]
-        weight = rng.normal(size=(networks, n_in, width)) * np.sqrt(sigma_w2 / n_in)
-        z = np.tanh(z @ weight + rng.normal(size=(networks, 1, width)) * np.sqrt(b2))
+        weight = _rng.normal(size=(networks, n_in, _width)) * np.sqrt(sigma_w2 / n_in)
+        z = np.tanh(z @ weight + _rng.normal(size=(networks, 1, _width)) * np.sqrt(_b2))
         dz = z - z[:, :400].mean(1, keepdims=True)
         gram = dz[:, :400].mT @ dz[:, :400] / 400
         cross = dz[:, :400].mT @ dx / 400
-        for k, floor in enumerate(floors_graded):
-            decoder = np.linalg.solve(gram + floor**2 * np.eye(width), cross)
+        for _k, _floor in enumerate(_floors_graded):
+            decoder = np.linalg.solve(gram + _floor**2 * np.eye(_width), cross)
             missed = ((dx_held - dz[:, 400:] @ decoder) ** 2).sum((1, 2))
-            found[k, :, layer] = 1 - missed / (dx_held**2).sum()
-    return np.array([[right_cutoff(values) for values in each] for each in found])
+            found[_k, :, layer] = 1 - missed / (dx_held**2).sum()
+    return np.array([[_right_cutoff(values) for values in each] for each in found])
 
 
-right_all = np.array([right_cutoffs(rng, w2, 12) for w2 in right_sweep]).transpose(1, 0, 2)
+_right_all = np.array([_right_cutoffs(_rng, _w2, 12) for _w2 in _right_sweep]).transpose(1, 0, 2)
 
 
-def right_top(means):
+def _right_top(means):
     """Return the summit of the parabola through the largest value and its neighbours."""
-    best = int(np.clip(np.argmax(means), 1, len(right_sweep) - 2))
+    best = int(np.clip(np.argmax(means), 1, len(_right_sweep) - 2))
     near = slice(best - 1, best + 2)
-    c2, c1, _ = np.polyfit(np.log(right_sweep[near]), means[near], 2)
+    c2, c1, _ = np.polyfit(np.log(_right_sweep[near]), means[near], 2)
     return np.exp(-c1 / (2 * c2))
 
 
-def close_in_mean(found, right):
+def _close_in_mean(found, right):
     """Compare mean cutoffs with the sampling error of both, and a fifth of a layer."""
     # A deviation of few networks may come out small by chance: it counts as no smaller than the
     # mean relative one of its floor.
@@ -835,43 +862,43 @@ with marks.part(
 ):
     classroom.close(np.asarray(cutoffs, dtype=float) * 0, np.zeros((2, 7, 6)))
     try:
-        close_in_mean(np.asarray(cutoffs, dtype=float), right_all)
+        _close_in_mean(np.asarray(cutoffs, dtype=float), _right_all)
     except AssertionError:
         # slips above were paid there; nothing for functions that tell no networks apart
-        own = np.empty((2, 7, 8))
-        for i, w2 in enumerate(right_sweep):
-            for k in range(8):
-                net = draw_network(rng, 64, width, 30, w2, b2)
-                for m, floor in enumerate(floors_graded):
-                    own[m, i, k] = cutoff(curve(net, floor), eta)[0]
-        if not np.ptp(own.mean(2)) > 1e-3:
+        _own = np.empty((2, 7, 8))
+        for _i, _w2 in enumerate(_right_sweep):
+            for _k in range(8):
+                _net = draw_network(_rng, 64, _width, 30, _w2, _b2)
+                for _m, _floor in enumerate(_floors_graded):
+                    _own[_m, _i, _k] = cutoff(curve(_net, _floor), _eta)[0]
+        if not np.ptp(_own.mean(2)) > 1e-3:
             raise
-        close_in_mean(np.asarray(cutoffs, dtype=float), own)
+        _close_in_mean(np.asarray(cutoffs, dtype=float), _own)
 with marks.part(
-    1,
+    0.5,
     "The peaks are the tops of the parabolas through your own mean cutoffs.",
-    hint="In the logarithm of the weight variance, three points; average over networks first.",
+    hint="In the logarithm of the weight variance, three points; average over networks first. Is the largest value at an end?",
 ):
-    rows = np.asarray(cutoffs, dtype=float)
-    assert np.ptp(rows.mean(2), axis=1).min() > 1e-3
-    classroom.close(peaks, [right_top(each.mean(1)) for each in rows], rtol=1e-5)
+    _rows = np.asarray(cutoffs, dtype=float)
+    assert np.ptp(_rows.mean(2), axis=1).min() > 1e-3
+    classroom.close(peaks, [_right_top(each.mean(1)) for each in _rows], rtol=1e-5)
 with marks.part(
-    1,
+    0.5,
     "The errors of the peaks are those of the jackknife.",
-    hint="Leave one network out at all weight variances at once, and note the factor in front of the sum: the leave-one-out values lie close together.",
+    hint="The function given takes the cutoffs of one floor, and a function of such cutoffs that averages over networks and returns the peak.",
 ):
-    rows = np.asarray(cutoffs, dtype=float)
-    assert np.ptp(rows.mean(2), axis=1).min() > 1e-3
-    away = np.array(
-        [[right_top(np.delete(each, k, axis=1).mean(1)) for k in range(6)] for each in rows]
+    _rows = np.asarray(cutoffs, dtype=float)
+    assert np.ptp(_rows.mean(2), axis=1).min() > 1e-3
+    _away = np.array(
+        [[_right_top(np.delete(each, _k, axis=1).mean(1)) for _k in range(6)] for each in _rows]
     )
-    away = away - away.mean(1, keepdims=True)
-    classroom.close(peak_errors, np.sqrt(5 / 6 * (away**2).sum(1)), rtol=1e-4)
+    _away = _away - _away.mean(1, keepdims=True)
+    classroom.close(peak_errors, np.sqrt(5 / 6 * (_away**2).sum(1)), rtol=1e-4)
 ### END HIDDEN TESTS
 marks.total()
 
 # %% [markdown]
-# ## 8. Shrinking or scrambling? (9 points, 15 minutes)
+# ## 8. Shrinking or scrambling? (7 points, 17 minutes)
 #
 # **Code (2 points).** From the curves of question 3: by how many layers does $\ell^*$ move if the floor falls to a tenth, at a threshold of **0.1**? (So low a threshold asks for the last thing that can be read.) The
 # floors saw the same networks, so that the difference is taken network by network. Fill `shifts["ordered"]` and `shifts["chaotic"]` with pairs (mean over networks, standard error of this mean).
@@ -891,7 +918,7 @@ marks = classroom.Marks(2)
 import numpy as np
 
 
-def right_shift(curves):
+def _right_shift(curves):
     """Return mean and standard error of the shift, by the definitions."""
     ends = []
     for each in np.asarray(curves, dtype=float):
@@ -906,14 +933,14 @@ def right_shift(curves):
     return moved.mean(), moved.std(ddof=1) / np.sqrt(len(moved))
 
 
-def own_shift(curves):
+def _own_shift(curves):
     """Return the same with the cutoff as the notebook has it, whose slips were paid above."""
     ends = np.array([[cutoff(values, 0.1)[0] for values in each] for each in np.asarray(curves)])
     moved = ends[1] - ends[0]
     return moved.mean(), moved.std(ddof=1) / np.sqrt(len(moved))
 
 
-def check_shifts(position):
+def _check_shifts(position):
     """Compare one number of both pairs with what follows from the notebook's own curves."""
     for phase_name in ("ordered", "chaotic"):
         curves = np.asarray(known[phase_name], dtype=float)
@@ -921,9 +948,9 @@ def check_shifts(position):
         assert np.ptp(curves) > 0.3
         found = shifts[phase_name][position]
         try:
-            classroom.close(found, right_shift(curves)[position], rtol=1e-5, atol=1e-7)
+            classroom.close(found, _right_shift(curves)[position], rtol=1e-5, atol=1e-7)
         except AssertionError:
-            own = own_shift(curves)[position]
+            own = _own_shift(curves)[position]
             if not np.isfinite(own) or own == 0:
                 raise
             classroom.close(found, own, rtol=1e-5, atol=1e-7)
@@ -934,41 +961,42 @@ with marks.part(
     "The mean shifts follow from your own curves.",
     hint="The fine floor less the coarse one, at a threshold of 0.1, network by network.",
 ):
-    check_shifts(0)
+    _check_shifts(0)
 with marks.part(
     1,
     "The errors are those of paired differences.",
     hint="The two floors share their networks: take the deviation of the differences, not of the two cutoffs.",
 ):
-    check_shifts(1)
+    _check_shifts(1)
 ### END HIDDEN TESTS
 marks.total()
 
 # %% [markdown]
-# **Figure (3 points).** Two panels. *Left*: explained variance by layer, both phases and both floors, mean with a band of 95 %, your threshold as a line. *Right*: mean cutoffs of question 7 over $\sigma_w^2$ at both floors with error bars,
+# **Figure (2 points).** Two panels. *Left*: the explained variance by layer; `draw_curves` draws it from your `known` and `error`. *Right*, yours: mean cutoffs of question 7 over $\sigma_w^2$ at both floors with error bars,
 # `critical` as a vertical line, and the peaks. It must be readable without this text.
 
-# %% nbgrader="essay figure 3"
-### BEGIN SOLUTION
-from scipy import stats
 
+# %% nbgrader="locked draw-curves"
+def draw_curves(axes):
+    """Draw R² by layer on ``axes``, both phases and both floors: means with bands of 95 %."""
+    depths = np.arange(1, DEPTH + 1)
+    for phase, colour in (("ordered", "C0"), ("chaotic", "C1")):
+        for k, style in enumerate(("-", "--")):
+            mean = known[phase][k].mean(0)
+            half = stats.t.ppf(0.975, known[phase].shape[1] - 1) * error[phase][k]
+            label = rf"{phase}, floor $\tau={FLOORS[k]:g}$"
+            axes.plot(depths, mean, style, color=colour, label=label)
+            axes.fill_between(depths, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
+    axes.axhline(mine.threshold, color="0.5", lw=1, label="threshold of the cutoffs")
+    axes.axhline(0.1, color="0.5", lw=1, ls=":", label="threshold of the shifts")
+    axes.set(xlabel=r"layer $\ell$", ylabel=r"explained variance $R^2$")
+    axes.legend(fontsize=9)
+
+
+# %% nbgrader="essay figure 2"
+### BEGIN SOLUTION
 fig, (left, right_panel) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-depths = np.arange(1, DEPTH + 1)
-for phase, colour in (("ordered", "C0"), ("chaotic", "C1")):
-    for k, style in enumerate(("-", "--")):
-        mean = known[phase][k].mean(0)
-        half = stats.t.ppf(0.975, known[phase].shape[1] - 1) * error[phase][k]
-        left.plot(
-            depths,
-            mean,
-            style,
-            color=colour,
-            label=rf"{phase}, floor $\tau={FLOORS[k]:g}$",
-        )
-        left.fill_between(depths, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
-left.axhline(mine.threshold, color="0.5", lw=1, label="threshold")
-left.set(xlabel=r"layer $\ell$", ylabel=r"explained variance $R^2$")
-left.legend(fontsize=9)
+draw_curves(left)
 for k, colour in enumerate(("C2", "C3")):
     spread = cutoffs[k].std(1, ddof=1) / np.sqrt(cutoffs.shape[2])
     right_panel.errorbar(
@@ -994,34 +1022,32 @@ right_panel.set_xticks([1, 1.5, 2, 3], ["1", "1.5", "2", "3"])
 right_panel.minorticks_off()
 right_panel.legend(fontsize=9)
 plt.show()
-# Rubric, 1 point each: the left panel, with bands that are intervals of the mean; the right panel, with error bars,
-# critical line and peaks; axes, units and legend say all, and phases and floors are told apart without guessing.
+# Rubric. 1: cutoffs of both floors with error bars of the mean, critical line and peaks. 1: axes, units and legend say
+# all, and floors are told apart without guessing; the left panel is there (its curves were graded in question 3).
 ### END SOLUTION
 
 # %% [markdown]
-# **Written (4 points).** In at most 20 lines, with your own numbers:
+# **Written (3 points).** In at most 15 lines, with your own numbers:
 #
-# (a) Which network loses the image by shrinking, which by scrambling, and by which sign in your figure do you know? Why does a decoder that is sharper by a factor of ten not help the one?
+# (a) Which network loses the image by shrinking, which by scrambling, and what in your figure shows it? Why does a decoder that is sharper by a factor of ten not help the one?
 # (b) Is your measured ordered shift larger or smaller than `predicted_shift`, by how many standard errors? Not all directions in which images differ shrink at the same rate in a network of finite width. What
-# does that do to the shift at threshold 0.1, and what would it do at 0.5? Is the chaotic shift zero, or has it a sign? (Count the parameters of a decoder, and the images it was fitted on.)
+# does that do to the shift? Is the chaotic shift zero, or has it a sign? (Count the parameters of a decoder, and the images it was fitted on.)
 # (c) Where do the two peaks stand against each other and against `critical`? Explain from (a) on which side of the critical point a lower floor pulls the peak, and why "the $\sigma_w^2$ that is read deepest" is not a measurement of criticality.
-# (d) Which of the two losses would you try to repair by more precise arithmetic, by normalising each layer's activations, by a decoder with a hidden layer?
 
-# %% [markdown] nbgrader="essay interpretation 4"
+# %% [markdown] nbgrader="essay interpretation 3"
 # ### BEGIN SOLUTION
 # (a) The ordered network shrinks: its curve moves by many layers with the floor. What differs between images is still a nearly linear function of the image, only smaller by $\sqrt{\chi_1}$ per layer, and a sharper decoder amplifies it. The chaotic
 # network scrambles: both floors give nearly the same curve. Activations of different images stay far apart, far above either floor; but they are not linear functions of the image any more, and no gain undoes that.
 #
-# (b) The measured shift is somewhat smaller than predicted. Mean-field theory has one rate; in a product of random matrices of finite width every direction has its own, the typical ones below the mean. At a threshold of 0.1
-# the slowest directions decide, whose rate is nearest to the prediction; at 0.5 several directions must be alive at once, the faster ones among them, and the shift is shorter still. The chaotic shift is small and mostly negative: where
-# nothing can be read, a decoder of $N$ inputs fitted on 400 images fits noise, which costs held-out variance of the order $N/400$; a larger floor is a stronger regulariser and loses less. The shift shrinks with more images: it is not a property of the network.
+# (b) The measured shift is somewhat smaller than predicted, mostly by two to five standard errors; in some sets of networks the difference is not resolved. Mean-field theory has one rate; in a product of random matrices of finite width every direction has its own, the typical ones shrink faster. At a threshold of 0.1
+# the slowest directions decide, whose rate is nearest to the prediction. The chaotic shift is negative, one to three layers, and significant. A decoder of $N$ inputs fitted on 400 images fits noise, which costs held-out variance of the order $N/400$
+# where little can be read; a larger floor is a stronger regulariser and loses less. $R^2$ itself differs little (by less than 0.1), but the curve is flat where it crosses 0.1, so that a small loss by overfitting moves the crossing by layers.
+# The shift shrinks with more images: it is not a property of the network.
 #
 # (c) The peak at the fine floor stands at a smaller $\sigma_w^2$ than at the coarse one, and well below `critical`; the coarse one stands near `critical`, on either side, as the number of the floor happens to be. A lower floor lengthens the cutoff on the ordered side only, by $\ln10/(\frac12|\ln\chi_1|)$ layers, the more the closer to criticality; scrambling limits both sides at finite
 # depth, since nonlinearity acts at every $\sigma_w^2$, and less where signals are small. So the peak lies where shrinking, which depends on the floor, and distortion, which does not, balance. It can be put elsewhere by choosing the floor
 # and the threshold. What marks the transition is the change of behaviour: whether the floor matters (the chapter's search uses a change of sign).
 #
-# (d) More precise arithmetic and normalising repair shrinking; normalising is a gain, which brings the signal above the floor (in a network that goes on, it also moves $\chi_1$). Against scrambling neither helps. A nonlinear decoder can, if it has enough images; its cost grows with every layer.
-#
-# **Rubric.** 1 each. (a) both, with the sign and the reason. (b) the comparison in standard errors with the spread of rates; sign of the chaotic shift with overfitting. (c) the order of the peaks with the mechanism. (d) the right remedy on the right side. Take off 0.5 where
+# **Rubric.** 1 each. (a) both, with what shows it and the reason. (b) the comparison in standard errors with the spread of rates (0.5); the chaotic shift, negative, with overfitting (0.5). (c) the order of the peaks with the mechanism. Take off 0.5 where
 # no numbers are given, and nothing where a student's own numbers do not resolve an effect and the text says so.
 # ### END SOLUTION
