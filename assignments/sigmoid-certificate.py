@@ -377,7 +377,7 @@ marks.total()
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 3. Convexity is an error bound (4 points, 15 minutes)
+# ## 3. Convexity is an error bound (4 points, 10 minutes)
 #
 # The theorem needs two Gaussian averages, $S(q) = \mathbb E\,\varphi'(\sqrt q z)$ and
 # $X(q) = \mathbb E\,\varphi'(\sqrt q z)^2$, now again for the plain sigmoid. Both are of the form
@@ -391,8 +391,7 @@ marks.total()
 # $\mathbb E[g(q z^2) \mid \text{cell}]$ from below by one value of $g$ and from above by a weighted
 # mean of two. Give the weights. How do you treat the last, infinite, cell?
 #
-# (c) The sums of these bounds differ by $O(n^{-2})$ for $n$ equal cells. Why, while upper and lower Riemann sums
-# differ by $O(n^{-1})$? And what do you take for an *interval* of $q$?
+# (c) Which two sums enclose the averages for every $q$ in an *interval* $q_a \le q \le q_b$, and why?
 
 # %% [markdown] nbgrader="essay convexity 4"
 # ### BEGIN SOLUTION
@@ -406,15 +405,16 @@ marks.total()
 # $t = (\bar s - z_i^2)/(z_{i+1}^2 - z_i^2)$. On the cell $[L, \infty)$: at most $g(q L^2)$, because $g$
 # falls, and at least $g(q\bar s)$ or simply 0; its weight is $\operatorname{erfc}(L/\sqrt 2)$.
 #
-# (c) Both bounds are exact for a linear $g$. So on a cell they differ by $g''$ times the square of the
-# cell's length, times its weight; the sum is $O(n^{-2})$. Riemann's bounds are exact only for a constant
-# $g$, and differ by $|g'|$ times the length. For $q_a \le q \le q_b$: $\mathbb E\,g(qz^2)$ falls with
-# $q$, so the lower sum at $q_b$ and the upper sum at $q_a$.
+# (c) $\mathbb E\,g(qz^2)$ falls with $q$, because $g$ falls. So the lower sum at $q_b$ lies below all of them, and the
+# upper sum at $q_a$ above.
 #
-# **Rubric.** (a) 1 point: $g_S$ from $1 - h$, and $g_X$ from the second derivative of a square (positivity and
-# convexity of $g_S$ used). (b) 1 point: Jensen and the chord, right way round (swapped: 0). 1 point:
-# weights with $\bar s$, and a valid bound on the infinite cell. (c) 1 point: exact for linear against exact
-# for constant $g$, and the ends of the interval right way round; half for one of them.
+# (Not asked: both bounds are exact for a linear $g$, so on a cell they differ by $g''$ times the square of the
+# cell's length, times its weight, and in all by $O(n^{-2})$. Riemann's are exact only for a constant $g$: $O(n^{-1})$.)
+#
+# **Rubric.** (a) 1 point: $g_S$ from $1 - h$, and $g_X$ from the second derivative of a square, or from $g_X' = 2 g_S g_S'$
+# (positivity, fall and convexity of $g_S$ used). (b) 1 point: Jensen and the chord, right way round (swapped: 0). 1 point:
+# weights with $\bar s$ (half), and a valid bound on the infinite cell (half). (c) 1 point: the ends of the interval right way round,
+# because the average falls with $q$; half without the reason.
 # ### END SOLUTION
 
 # %% [markdown]
