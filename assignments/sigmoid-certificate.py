@@ -921,18 +921,25 @@ marks.total()
 # %% [markdown]
 # Compare your number with the chapter's 103 and with the 16 of the sigmoid without its mean.
 #
-# ## 7. "Not critical" and "ordered" (4 points, 15 minutes)
+# ## 7. "Not critical" and "ordered" (4 points, 10 minutes)
 #
 # A text uses your theorem: *"No network with $\sigma_w^2$ below the bound is critical. So all of them are
-# ordered, $\chi_1 < 1$: their depth scale is finite and gradients vanish with depth. The same holds for every activation: below the
+# ordered, $\chi_1 < 1$: gradients vanish with depth. And at any fixed bias variance, for every activation: below the
 # smallest critical weight variance there is order."*
 #
 # The cell below draws $\chi_1$ for units with a threshold, $\varphi(x) = 1/(1 + e^{-2(x-2)})$, at $\sigma_b^2 = 0.1$,
-# while $\sigma_w^2$ is raised slowly, and lowered again; the length map starts each time from where it was.
+# while $\sigma_w^2$ is raised slowly, and lowered again; the length map starts each time from where it was. The thin line holds
+# every fixed point, also those that the length map leaves. "Critical" is meant as in question 5, so that such a point counts too.
 
 # %% nbgrader="locked threshold"
 grid = np.linspace(-9, 9, 2001)
 normal = np.exp(-(grid**2) / 2) / np.exp(-(grid**2) / 2).sum()
+
+
+def averages(q):
+    """Return V(q) and X(q) of the unit with a threshold."""
+    phi = 1 / (1 + np.exp(-2 * (np.sqrt(q) * grid - 2)))
+    return normal @ phi**2, normal @ (2 * phi * (1 - phi)) ** 2
 
 
 def along(variances, q, sigma_b2=0.1):
@@ -940,47 +947,64 @@ def along(variances, q, sigma_b2=0.1):
     chi_1 = []
     for sigma_w2 in variances:
         for _ in range(400):
-            phi = 1 / (1 + np.exp(-2 * (np.sqrt(q) * grid - 2)))
-            q = sigma_w2 * (normal @ phi**2) + sigma_b2
-        chi_1.append(sigma_w2 * (normal @ (2 * phi * (1 - phi)) ** 2))
+            q = sigma_w2 * averages(q)[0] + sigma_b2
+        chi_1.append(sigma_w2 * averages(q)[1])
     return np.array(chi_1)
 
+
+# q is a fixed point at exactly one sigma_w2, so that q runs along all of them
+lengths = np.geomspace(0.1001, 60, 2000)
+V_all, X_all = np.array([averages(q) for q in lengths]).T
+variances_all = (lengths - 0.1) / V_all
+chi_all = variances_all * X_all
+for i in np.flatnonzero(np.diff(np.sign(chi_all - 1))):
+    print(f"critical at sigma_b2 = 0.1: sigma_w2 = {variances_all[i]:.1f}, q = {lengths[i]:.2f}")
 
 variances = np.arange(20.0, 100.5, 1.0)
 fig, ax = plt.subplots(figsize=(6.4, 3.6))
 ax.axhline(1, color="0.6", lw=1)
+ax.plot(variances_all, chi_all, "k-", lw=0.7, label="every fixed point")
 ax.plot(variances, along(variances, 0.1), "o-", ms=3, label=r"$\sigma_w^2$ raised")
 ax.plot(variances[::-1], along(variances[::-1], 60.0), "s-", ms=3, label="lowered")
 ax.set(xlabel=r"weight variance $\sigma_w^2$", ylabel=r"susceptibility $\chi_1$")
+ax.set(xlim=(18, 102), ylim=(0, 1.05 * chi_all[variances_all < 102].max()))
 _ = ax.legend()
 
 # %% [markdown]
 # (a) Which step of the first two sentences does the theorem not give?
-# (b) Does it matter for $\varphi_m$? Close the gap, with the chapter's lemmas, or show that it cannot be closed.
-# (c) What does the figure say about the last sentence? Name what $\varphi_m$ has and this unit lacks.
+# (b) Does it matter for $\varphi_\mu$? Close the gap, or show that it cannot be closed.
+# (c) Refute the last sentence with the figure. Name what $\varphi_\mu$ has and this unit lacks.
 
 # %% [markdown] nbgrader="essay gap 4"
 # ### BEGIN SOLUTION
 # (a) "Not critical" is $\chi_1 \ne 1$. That leaves $\chi_1 > 1$: the theorem as stated would be true if all
-# networks below the bound were chaotic. Also "finite depth scale" alone does not say ordered.
+# networks below the bound were chaotic.
 #
-# (b) It does not matter in the end, but needs an argument. $V_m$ is $V$ less a constant, so it is strictly
-# concave, with $V_m(0) = (\frac12 - m)^2 > 0$ (for $m \ne \frac12$), and Lemma 2 holds with the same proof: one fixed point $q^*$ for
-# all variances, crossed with slope $\sigma_w^2 V_m'(q^*) < 1$. By the implicit function theorem
-# $q^*$, and so $\chi_1 = \sigma_w^2 X(q^*)$, is continuous in $\sigma_w^2$ at fixed $\sigma_b^2$. As
-# $\sigma_w^2 \to 0$, $\chi_1 \le \sigma_w^2/16 \to 0$. If some network below the bound had
-# $\chi_1 > 1$, then by the intermediate value theorem one with a smaller $\sigma_w^2$ and the same $\sigma_b^2$ would
-# have $\chi_1 = 1$, against the theorem. So all are ordered. (Or directly: $\sigma_w^2 < 16$ is ordered, then continue.)
+# (b) The gap can be closed. The proof of question 5 holds word by word for networks with $\chi_1 \ge 1$: let $q$ be
+# a fixed point with $\sigma_w^2 \ge 1/X(q)$. Then $\sigma_b^2 \ge \beta$ gives $q = \sigma_w^2 V_\mu(q) + \sigma_b^2 \ge V_\mu(q)/X(q) + \beta = T(q)$,
+# so $q \ge a_j$ for every $j$ as before, and $\sigma_w^2 \ge 1/X(q) \ge 1/X(a_j)$. So below the bound $\chi_1 < 1$ at every fixed point.
 #
-# (c) It is false in general. When $\sigma_w^2$ is raised $\chi_1$ jumps, at $\sigma_w^2 \approx 84$, from about 0.54 to 2.0,
-# from order to chaos without a critical network between, and on the way back it stays on the upper branch down to
-# about 30 and jumps over 1 again: at the same variances one start is ordered and another chaotic. A fold of the length
-# map (slope 1 of the map, $\sigma_w^2 V' = 1$) is no point with $\chi_1 = 1$. $\varphi_m$ has a concave
-# length map with one fixed point, so that $q^*$ is continuous; the threshold unit's $V$ is convex for small
-# $q$, and three fixed points exist. "Below the smallest critical $\sigma_w^2$" has to be said per branch here.
+# Another proof takes only the theorem's words: if a network with fixed point $q$ has $\chi_1 > 1$, lower $\sigma_w^2$ to $1/X(q)$ and raise $\sigma_b^2$ by
+# as much as keeps $q$ fixed. The network is now critical, its bias variance still at least $\beta$ and its $\sigma_w^2$ smaller than before; so the first one was
+# not below the bound.
 #
-# **Rubric.** (a) 1 point: $\chi_1 > 1$ is not excluded by $\chi_1 \ne 1$. (b) 2 points: continuity of $\chi_1$
-# with the reason, one fixed point by concavity of $V_m$ (1); small $\sigma_w^2$ is ordered, and the
-# intermediate value theorem (1). (c) 1 point: the jump over 1, several fixed points or a length map that is not concave;
-# half if the jump is described without its cause.
+# A third: $V_\mu$ is $V$ less a constant, so Lemma 2 holds with the same proof for $\mu \ne \frac12$: one fixed point, crossed with slope
+# $\sigma_w^2 V_\mu' < 1$. So $\chi_1$ is continuous in $\sigma_w^2$ at fixed $\sigma_b^2$, tends to 0 with $\sigma_w^2$, and cannot exceed 1
+# without being 1 before.
+#
+# (c) At $\sigma_b^2 = 0.1$ the only critical network has $\sigma_w^2 \approx 56.6$. Yet on the way back the networks are chaotic down to
+# $\sigma_w^2 \approx 32$, with $\chi_1 \approx 1.3$ there: below the smallest critical weight variance, and not ordered. $\chi_1$ jumps over 1, up near 84
+# and down near 32, at the folds of the length map ($\sigma_w^2 V' = 1$), which are no points with $\chi_1 = 1$; the critical network lies on
+# the branch between, which the length map leaves. What $\varphi_\mu$ has: $X$ falls with $q$, and so $T$ rises. (If $\chi_1 > 1$ at $q$, then
+# $T(q) < q$ with that $\sigma_b^2$ in the place of $\beta$, and $T$ has a fixed point $q' < q$: a critical network with the same bias variance and with
+# $1/X(q') < 1/X(q)$.) The threshold unit's $X$ rises first, up to $q \approx 3.7$. As good an answer: $\varphi_\mu$ has a concave length map with one
+# fixed point, which moves continuously; the unit's $V$ is convex for small $q$, and three fixed points exist.
+#
+# (Not asked: over all $\sigma_b^2 \ge \beta$ together the last sentence is true for every activation, by the second proof of (b). For this unit the smallest
+# critical $\sigma_w^2$ with $\sigma_b^2 \ge 0.1$ is 24.8, at $\sigma_b^2 = 0.90$.)
+#
+# **Rubric.** (a) 1 point: $\chi_1 > 1$ is not excluded by $\chi_1 \ne 1$. (b) 2 points: any complete proof; 1 for one with a gap that
+# can be closed, such as continuity of $\chi_1$ without the reason, or small $\sigma_w^2$ not looked at. Beware: "$\chi_1$ rises with $\sigma_w^2$, as
+# the chapter shows" is such a gap. The chapter's step needs $V_\mu > S$, and at $q = 0$ that is $(\frac12 - \mu)^2 > \frac14$, which is false for every $\mu > 0$.
+# (c) 1 point: chaotic networks below 56.6 (half); a falling $X$ or rising $T$, *or* one fixed point or a concave length map (half).
 # ### END SOLUTION
