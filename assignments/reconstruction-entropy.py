@@ -749,7 +749,8 @@ marks.total()
 # - `cutoffs`, an array (2 floors, 7 weight variances, 6 networks). Draw a network once and use it for both floors.
 # - `peaks`, an array of two: for each floor the $\sigma_w^2$ at which the cutoff, averaged over networks, is largest: the top of the parabola in $\ln\sigma_w^2$ through the largest value and its two neighbours.
 #   If the largest value stands at an end of `sweep`, take the three points at that end, wherever the top of their parabola is.
-# - `peak_errors`, an array of two, by `jackknife`, given below: it leaves out one network at a time, at all weight variances at once.
+#   Write this as a function `top` of the cutoffs of one floor.
+# - `peak_errors`, an array of two, by `jackknife`, given below, with your `top`: it leaves out one network at a time, at all weight variances at once.
 #
 # Before you run it, write down for yourself: will the two peaks stand at the same place? At `critical`?
 
@@ -774,17 +775,21 @@ for i, w2 in enumerate(sweep):
         net = draw_network(np.random.default_rng(seed), 64, mine.width, DEPTH, w2, mine.sigma_b2)
         for k, tau in enumerate(FLOORS):
             cutoffs[k, i, seed] = cutoff(curve(net, tau), mine.threshold)[0]
+### END SOLUTION
 
 
 def top(samples):
-    """Return where the parabola in ln σ_w² through the largest mean of ``samples`` (7, K) and its neighbours is highest."""
+    """Return the σ_w² of the peak of cutoffs ``samples`` (7, K), of K networks, a number."""
+    ### BEGIN SOLUTION
     means = samples.mean(1)
     best = int(np.clip(np.argmax(means), 1, len(sweep) - 2))
     near = slice(best - 1, best + 2)
     c2, c1, _ = np.polyfit(np.log(sweep[near]), means[near], 2)
     return np.exp(-c1 / (2 * c2))
+    ### END SOLUTION
 
 
+### BEGIN SOLUTION
 peaks = np.array([top(each) for each in cutoffs])
 peak_errors = np.array([jackknife(top, each) for each in cutoffs])
 ### END SOLUTION
@@ -885,15 +890,27 @@ with marks.part(
 with marks.part(
     0.5,
     "The errors of the peaks are those of the jackknife.",
-    hint="The function given takes the cutoffs of one floor, and a function of such cutoffs that averages over networks and returns the peak.",
+    hint="The function given takes your function of the cutoffs of one floor, which averages over networks itself, and these cutoffs.",
 ):
     _rows = np.asarray(cutoffs, dtype=float)
     assert np.ptp(_rows.mean(2), axis=1).min() > 1e-3
-    _away = np.array(
-        [[_right_top(np.delete(each, _k, axis=1).mean(1)) for _k in range(6)] for each in _rows]
-    )
-    _away = _away - _away.mean(1, keepdims=True)
-    classroom.close(peak_errors, np.sqrt(5 / 6 * (_away**2).sum(1)), rtol=1e-4)
+
+    def _jackknife(statistic):
+        """Return the errors of both floors, with this function of the cutoffs of one floor."""
+        left = [[statistic(np.delete(each, k, axis=1)) for k in range(6)] for each in _rows]
+        away = np.array(left, dtype=float)
+        away = away - away.mean(1, keepdims=True)
+        return np.sqrt(5 / 6 * (away**2).sum(1))
+
+    _right = _jackknife(lambda samples: _right_top(samples.mean(1)))
+    try:
+        classroom.close(peak_errors, _right, rtol=1e-4)
+    except AssertionError:
+        # a slip in the peak was paid above; a peak that never moves has no error to get right
+        _own = _jackknife(top)
+        if not (np.isfinite(_own).all() and _own.min() > 1e-6):
+            raise
+        classroom.close(peak_errors, _own, rtol=1e-4)
 ### END HIDDEN TESTS
 marks.total()
 
