@@ -23,7 +23,7 @@
 # **Time:** about 90 minutes. **Points:** 33, of which 24 are given automatically and 9 by hand.
 #
 # **Allowed:** the book, papers, numpy and scipy without `scipy.stats.levy_stable`. Where a question says *your own code*, calls into `mflib` inside your functions are noticed and earn nothing;
-# at your desk you may check yourself against it (`mflib.theory.stable` and `mflib.theory.levy`).
+# at your desk you may check yourself against it (`mflib.theory.stable` and `mflib.theory.levy`). A slip is paid once: where an answer rests on an earlier one, it is judged beside a right one or beside your own.
 #
 # **Convention**, as in the chapter: $X\sim S_\alpha(\sigma)$ means $\mathbb E\,e^{iuX}=e^{-|\sigma u|^\alpha}$. At $\alpha=2$ that is a Gaussian of variance $2\sigma^2$, not $\sigma^2$.
 # Weights are $W_{ij}\sim S_\alpha\big((D_w/2N)^{1/\alpha}\big)$, biases $b_i\sim S_\alpha\big((D_b/2)^{1/\alpha}\big)$, and the weight scale is $g=D_w^{1/\alpha}$.
