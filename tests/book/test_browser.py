@@ -16,7 +16,7 @@ from axe_playwright_python.sync_playwright import Axe
 from mflib import paths
 from mflib.report import pages
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+pytestmark = pytest.mark.browser
 
 PAGES = [*pages.documents(paths.root() / "_toc.yml"), "search", "genindex"]
 CHAPTERS = [n for n in PAGES if (paths.root() / "notebooks" / f"{n}.py").exists()]

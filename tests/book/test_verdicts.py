@@ -13,7 +13,6 @@ BASELINE = paths.root() / "tests" / "verdicts.json"
 UPDATE = "if that is right, run: python -m mflib.report.pages --write-verdicts"
 
 
-@pytest.mark.xdist_group("book")
 def test_verdicts_are_those_recorded(html):
     baseline = json.loads(BASELINE.read_text(encoding="utf-8"))
     worse, other = pages.compare(baseline, pages.verdicts(paths.root()))

@@ -38,8 +38,6 @@ FORMULA = "def fixed_point(sigma_w2, sigma_b2):\n    return sigma_b2 / (1 - sigm
 
 PORT = 9  # replaced by a port that somebody listens on
 
-pytestmark = pytest.mark.xdist_group("classroom")
-
 
 def at(notebook: NotebookNode, name: str) -> int:
     return next(
