@@ -287,7 +287,8 @@ def _marks_of(cell: NotebookNode) -> list[NotebookNode]:
     nbgrader gives all points to a test that shows no number, and none to one with anything on
     stderr, which a student's libraries and threads may write to.
     """
-    printed = [o for o in cell.outputs if o.output_type == "stream" and o.name == "stdout"]
+    text = "".join(o.text for o in cell.outputs if o.get("name") == "stdout")
+    printed = [new_output("stream", name="stdout", text=text)] if text else []
     errors = [o for o in cell.outputs if o.output_type == "error"]
     results = [o for o in cell.outputs if o.output_type == "execute_result"]
     try:

@@ -11,115 +11,18 @@ from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
 import nbformat
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from mflib import paths
-from mflib.report import pages
+
+from .visits import CHAPTERS, PAGES, Visit, grave_findings
 
 pytestmark = pytest.mark.browser
-
-PAGES = [*pages.documents(paths.root() / "_toc.yml"), "search", "genindex"]
-CHAPTERS = [n for n in PAGES if (paths.root() / "notebooks" / f"{n}.py").exists()]
-
-#: Text that a page must not show: formulas left as source, references left open, roles left raw.
-UNRENDERED = re.compile(
-    r"\\\(|\\\)|\$\$|\$\\|\\begin\{|\[\?\]|\?\?"
-    r"|\{(?:eq|ref|numref|cite|doc)\}|\{\.[a-z-]+\}|undefined label"
-)
-
-#: The page's text without its code.
-PROSE = """() => {
-  const main = document.querySelector("main").cloneNode(true);
-  main.querySelectorAll("pre, code, script, mjx-container").forEach(e => e.remove());
-  return main.textContent;
-}"""
 
 #: Numbers of equations that the formula beside them runs into.
 FORMULAS_UNDER_THEIR_NUMBER = """() => [...document.querySelectorAll(".eqno")].filter(n => {
   const formula = n.parentElement.querySelector("mjx-container").getBoundingClientRect();
   return formula.right > n.getBoundingClientRect().left;
 }).map(n => n.textContent)"""
-
-
-class Visit:
-    """One opening of a page, with everything the browser complained about."""
-
-    def __init__(self, context, site, name):
-        self.complaints: list[str] = []
-        self.page = context.new_page()
-        self.page.on(
-            "console",
-            lambda m: (
-                self.complaints.append(f"console {m.type}: {m.text}")
-                if m.type in ("error", "warning")
-                else None
-            ),
-        )
-        self.page.on("pageerror", lambda e: self.complaints.append(f"page error: {e}"))
-        self.page.on("requestfailed", lambda r: self.complaints.append(f"failed: {r.url}"))
-        self.page.on("response", self._status)
-        self.page.on("request", lambda r: self._inside(r.url, site))
-        self.page.goto(f"{site}/{name}.html", wait_until="load")
-        self.page.wait_for_function(
-            "() => !document.querySelector('.math') || (window.MathJax?.startup?.promise"
-            " && MathJax.startup.promise.then(() => true))"
-        )
-
-    def _status(self, response):
-        if response.status >= 400:
-            self.complaints.append(f"{response.status}: {response.url}")
-
-    def _inside(self, url, site):
-        if not url.startswith((site, "data:", "blob:")):
-            self.complaints.append(f"request to another host: {url}")
-
-
-def grave_findings(page):
-    """Return what axe-core calls serious or critical, one sentence each."""
-    found = Axe().run(page, options={"resultTypes": ["violations"]})
-    return [
-        f"{v['id']}: {v['help']}: {len(v['nodes'])} times, as in {v['nodes'][0]['html'][:160]}"
-        for v in found.response["violations"]
-        if v["impact"] in ("serious", "critical")
-    ]
-
-
-@pytest.fixture(params=["light", "dark"])
-def scheme(request):
-    return request.param
-
-
-@pytest.fixture
-def context(chromium, scheme):
-    context = chromium.new_context(
-        viewport={"width": 1400, "height": 1000}, color_scheme=scheme, reduced_motion="reduce"
-    )
-    yield context
-    context.close()
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_page_is_sound_and_accessible(context, site, name, scheme):
-    visit = Visit(context, site, name)
-    page = visit.page
-    assert visit.complaints == []
-    assert page.evaluate("document.documentElement.dataset.theme") == scheme
-    text = page.evaluate(PROSE)
-    assert UNRENDERED.findall(text) == []
-    assert page.query_selector("mjx-merror, [data-mjx-error]") is None
-    assert page.evaluate("document.querySelectorAll('.math').length") == page.evaluate(
-        "document.querySelectorAll('.math mjx-container').length"
-        " - (document.querySelectorAll('.math mjx-container mjx-container').length)"
-    )
-    without_alt = page.eval_on_selector_all(
-        "img", "all => all.filter(i => !i.alt.trim()).map(i => i.src)"
-    )
-    assert without_alt == []
-    # Folded code is part of the page too.
-    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    # Opened code fades in; half faded in, it has half the contrast.
-    page.evaluate("Promise.allSettled(document.getAnimations().map(a => a.finished))")
-    assert grave_findings(page) == []
 
 
 @pytest.mark.parametrize("name", PAGES)
