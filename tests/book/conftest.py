@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import http.server
 import os
@@ -34,12 +35,16 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def html() -> Path:
     """Build the book, unless it is up to date, and return the folder of its pages."""
-    subprocess.run(
-        ["make", "--no-print-directory", "book", f"START={int(time.time())}"],
-        cwd=paths.root(),
-        check=True,
-        timeout=1500,
-    )
+    paths.build().mkdir(exist_ok=True)
+    # Every worker asks for it, and one builds.
+    with open(paths.build() / "tests.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(
+            ["make", "--no-print-directory", "book", f"START={int(time.time())}"],
+            cwd=paths.root(),
+            check=True,
+            timeout=1500,
+        )
     return build.index().parent
 
 
