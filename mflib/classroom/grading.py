@@ -42,7 +42,9 @@ class RestoreCells(standard.NbGraderPreprocessor):
     What a cell is, what it is worth and whether it is locked comes from the gradebook, whatever
     the submission says; cells that claim a role that there is not are cells of the student's own.
     Of copies, the last counts (of a written answer, the last that somebody wrote in). Locked, test
-    and written cells that are missing come back, each after a note, where they belong.
+    and written cells that are missing come back, each after a note, where they belong. Locked and
+    test cells that the assignment has before its first code to write come before it here too:
+    hidden tests there may define what later ones use.
     """
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
@@ -52,7 +54,7 @@ class RestoreCells(standard.NbGraderPreprocessor):
             source = gradebook.find_notebook(known["notebook"], known["assignment"])
             points = {cell.name: cell.max_score for cell in source.grade_cells}
             answers = {cell.name for cell in source.solution_cells}
-            names = {cell.name for cell in source.source_cells}
+            kinds = {cell.name: cell.cell_type for cell in source.source_cells}
             copies: dict[str, list[NotebookNode]] = {}
             place = len(nb.cells) - 1  # after which to put what is missing
             for index, cell in enumerate(nb.cells):
@@ -60,15 +62,25 @@ class RestoreCells(standard.NbGraderPreprocessor):
                 name = role.get("grade_id") if isinstance(role, dict) else None
                 # Nothing else that stands there counts: a tag could keep a test from being run.
                 cell.metadata = NotebookNode()
-                if isinstance(name, str) and name in names:
+                if isinstance(name, str) and name in kinds:
                     place = place if copies else index - 1
                     copies.setdefault(name, []).append(cell)
+            to_write = [name for name in answers & copies.keys() if kinds[name] == "code"]
+            code = {id(copy) for name in to_write for copy in copies[name]}
+            early = True  # no code to write has come yet
             for cell in sorted(source.source_cells, key=_order(known)):
                 role = _role(cell, points, answers)
+                early = early and not (role["solution"] and cell.cell_type == "code")
                 if cell.name in copies:
                     written = [c for c in copies[cell.name] if c.source != cell.source]
                     one = (written if role["solution"] and written else copies[cell.name])[-1]
-                    place = next(i for i, other in enumerate(nb.cells) if other is one)
+                    here = _first(nb.cells, {id(one)})
+                    first = _first(nb.cells, code)
+                    if early and not role["solution"] and first < here:
+                        moved = nb.cells.pop(here)
+                        here = min(place + 1, first)
+                        nb.cells.insert(here, moved)
+                    place = here
                     nb.cells[place] = _with_role(one, cell.cell_type, role)
                 elif cell.name in points or not role["solution"]:
                     # code that was deleted stays so: its tests say what is missing
@@ -79,6 +91,11 @@ class RestoreCells(standard.NbGraderPreprocessor):
                     ]
                     place += 2
         return nb, resources
+
+
+def _first(cells: list[NotebookNode], wanted: set[int]) -> int:
+    """Return the index of the first cell whose id() is wanted, or the number of cells."""
+    return next((i for i, cell in enumerate(cells) if id(cell) in wanted), len(cells))
 
 
 def _order(known: Any) -> Callable[[Any], int]:

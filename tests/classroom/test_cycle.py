@@ -117,6 +117,14 @@ def duplicated(desk: Desk) -> NotebookNode:
     return notebook
 
 
+def moved(desk: Desk) -> NotebookNode:
+    """Right, with what comes before the answers at the end, as a slip of the mouse leaves it."""
+    notebook = desk.answered()
+    for name in ("token", "numbers"):
+        notebook.cells.append(notebook.cells.pop(at(notebook, name)))
+    return notebook
+
+
 def tampered(desk: Desk) -> NotebookNode:
     """Tests that give full marks, worth more than they were, and a test made into text."""
     notebook = desk.answered(half="half = None", own="own_half = 0", fixed="fixed_point = None")
@@ -264,6 +272,7 @@ KINDS: dict[Kind, dict[str, float]] = {
     endless: {"token": 1, "half-tests": 4},
     deleted: {**ALL, "token": 0},
     duplicated: ALL,
+    moved: ALL,
     tampered: {"token": 1},
     wrong_id: {**ALL, "token": 0, "own-tests": 0},
     no_token: {**ALL, "token": 0},

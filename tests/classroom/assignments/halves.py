@@ -30,6 +30,9 @@ mine
 marks = classroom.Marks(1)
 with marks.part(1, "The token is that of the id under which you hand in."):
     classroom.check_token()
+### BEGIN HIDDEN TESTS
+_for_later_tests = classroom.graded().part
+### END HIDDEN TESTS
 marks.total()
 
 
@@ -83,9 +86,9 @@ marks = classroom.Marks(3)
 with marks.part(1, "Without weights only the bias is left.", by_hand=True):
     classroom.close(fixed_point(0.0, 0.3), 0.3, rtol=1e-12)
 ### BEGIN HIDDEN TESTS
-right_fixed_point = 0.25 / (1 - classroom.graded().part)
+right_fixed_point = 0.25 / (1 - _for_later_tests)
 with marks.part(2, "The formula holds for your own variance.", by_hand=True):
-    classroom.close(fixed_point(classroom.graded().part, 0.25), right_fixed_point, rtol=1e-9)
+    classroom.close(fixed_point(_for_later_tests, 0.25), right_fixed_point, rtol=1e-9)
 ### END HIDDEN TESTS
 marks.total()
 
