@@ -60,6 +60,68 @@ mine
 marks = classroom.Marks(1)
 with marks.part(1, "The token is that of the id under which you hand in."):
     classroom.check_token()
+### BEGIN HIDDEN TESTS
+# What later test cells compare with, and right versions of what a later answer may call: once, in
+# a cell that is graded before all answers and calls no code of the student's.
+import functools as _functools
+
+from mflib.theory import activations as _mflib_activations
+from mflib.theory import gaussian as _mflib_gaussian
+from mflib.theory import mean_field as _mflib_mean_field
+
+_mine_graded = classroom.graded()
+_activation_of = _functools.cache(_mflib_activations.from_callable)
+
+
+def _phi_graded(x):
+    return np.tanh(_mine_graded.slope * x) + _mine_graded.leak * x
+
+
+def _shifted_graded(x):  # neither odd nor even
+    return np.tanh(_mine_graded.slope * x + 0.7)
+
+
+# with the arguments of the signatures below, as answers may pass them by name
+def _right_mean(f, q):
+    return _mflib_gaussian.expectation(f, q).value
+
+
+def _right_length_map(q, sigma_w2, sigma_b2, phi):
+    return sigma_w2 * _right_mean(lambda u: phi(u) ** 2, q) + sigma_b2
+
+
+def _right_dphi(x):
+    return _mine_graded.slope * (1 - np.tanh(_mine_graded.slope * x) ** 2) + _mine_graded.leak
+
+
+def _right_chi_1(q, sigma_w2, dphi):
+    return sigma_w2 * _right_mean(lambda u: dphi(u) ** 2, q)
+
+
+def _right_fixed_point(sigma_w2, sigma_b2, phi):
+    return float(_mflib_mean_field.fixed_point(_activation_of(phi), sigma_w2, sigma_b2).q)
+
+
+def _right_correlation_map(c, q, sigma_w2, sigma_b2, phi):
+    return _mflib_mean_field.correlation_map(_activation_of(phi), c, sigma_w2, sigma_b2, q_a=q)
+
+
+_right_answers = {
+    "gaussian_mean": _right_mean,
+    "length_map": _right_length_map,
+    "dphi": _right_dphi,
+    "chi_1": _right_chi_1,
+    "fixed_point": _right_fixed_point,
+    "correlation_map": _right_correlation_map,
+}
+
+
+def _right_versions(*names):
+    """Return right versions of the named answers, for classroom.beside."""
+    return {name: _right_answers[name] for name in names}
+
+
+### END HIDDEN TESTS
 marks.total()
 
 # %% [markdown]
@@ -187,30 +249,10 @@ with marks.part(
     classroom.close(gaussian_mean(np.square, np.array([0.5, 1.0, 3.0])), [0.5, 1.0, 3.0], rtol=1e-6)
     classroom.close(length_map(2.0, 1.5, 0.3, lambda u: u), 1.5 * 2.0 + 0.3, rtol=1e-6)
 ### BEGIN HIDDEN TESTS
-from mflib.theory import activations as _activations
-from mflib.theory import gaussian as _gaussian
-from mflib.theory import mean_field as _mean_field
-
-_mine = classroom.graded()
-_rng = np.random.default_rng([2, *(round(1000 * value) for value in _mine.values())])
-
-
-def _phi(x):
-    return np.tanh(_mine.slope * x) + _mine.leak * x
-
-
-def _shifted(x):  # neither odd nor even
-    return np.tanh(_mine.slope * x + 0.7)
-
-
-def _right_mean(f, q):
-    z = 0.05 * np.arange(-200, 201)
-    return f(np.sqrt(q)[..., None] * z) @ (0.05 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
-
-
+_rng = np.random.default_rng([2, *(round(1000 * value) for value in _mine_graded.values())])
 _q = np.array([[0.0, 0.01, _rng.uniform(0.1, 1.0)], [_rng.uniform(1.0, 5.0), 9.0, 10.0]])
-_mean_of_square = _gaussian.expectation(lambda u: _phi(u) ** 2, _q).value
-_mean_of_shifted = _gaussian.expectation(_shifted, _q).value
+_mean_of_square = _mflib_gaussian.expectation(lambda u: _phi_graded(u) ** 2, _q).value
+_mean_of_shifted = _mflib_gaussian.expectation(_shifted_graded, _q).value
 with marks.part(
     1,
     "gaussian_mean has a relative error of at most 1e-6 from q = 0 to q = 10, for any symmetry.",
@@ -218,12 +260,13 @@ with marks.part(
     by_hand=True,
 ):
     classroom.close(
-        gaussian_mean(lambda u: _phi(u) ** 2, _q), _mean_of_square, rtol=1e-6, atol=1e-15
+        gaussian_mean(lambda u: _phi_graded(u) ** 2, _q), _mean_of_square, rtol=1e-6, atol=1e-15
     )
-    classroom.close(gaussian_mean(_shifted, _q), _mean_of_shifted, rtol=1e-6)
+    classroom.close(gaussian_mean(_shifted_graded, _q), _mean_of_shifted, rtol=1e-6)
 _w, _b = _rng.uniform(1.2, 3.0), _rng.uniform(0.1, 0.5)
-_right = {
-    f: _mean_field.length_map(_activations.from_callable(f), _q, _w, _b) for f in (_phi, _shifted)
+_next_q = {
+    f: _mflib_mean_field.length_map(_activation_of(f), _q, _w, _b)
+    for f in (_phi_graded, _shifted_graded)
 }
 with marks.part(
     1,
@@ -232,8 +275,10 @@ with marks.part(
     by_hand=True,
 ):
     classroom.beside(
-        lambda: classroom.close(length_map(_q, _w, _b, _phi), _right[_phi], rtol=1e-6),
-        gaussian_mean=_right_mean,
+        lambda: classroom.close(
+            length_map(_q, _w, _b, _phi_graded), _next_q[_phi_graded], rtol=1e-6
+        ),
+        **_right_versions("gaussian_mean"),
     )
 with marks.part(
     1,
@@ -242,8 +287,10 @@ with marks.part(
     by_hand=True,
 ):
     classroom.beside(
-        lambda: classroom.close(length_map(_q, _w, _b, _shifted), _right[_shifted], rtol=1e-6),
-        gaussian_mean=_right_mean,
+        lambda: classroom.close(
+            length_map(_q, _w, _b, _shifted_graded), _next_q[_shifted_graded], rtol=1e-6
+        ),
+        **_right_versions("gaussian_mean"),
     )
 ### END HIDDEN TESTS
 marks.total()
@@ -319,50 +366,14 @@ with marks.part(
     classroom.close(fixed_point(0.0, 0.3, np.tanh), 0.3, rtol=1e-6)
     classroom.close(chi_1(0.7, 1.5, np.ones_like), 1.5, rtol=1e-6)
 ### BEGIN HIDDEN TESTS
-from mflib.theory import activations as _activations
-from mflib.theory import mean_field as _mean_field
-
-_mine = classroom.graded()
-_rng = np.random.default_rng([3, *(round(1000 * value) for value in _mine.values())])
-
-
-def _phi(x):
-    return np.tanh(_mine.slope * x) + _mine.leak * x
-
-
-def _right_mean(f, q):
-    z = 0.05 * np.arange(-200, 201)
-    return f(np.sqrt(q)[..., None] * z) @ (0.05 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
-
-
-def _right_length_map(q, sigma_w2, sigma_b2, phi):
-    return sigma_w2 * _right_mean(lambda u: phi(u) ** 2, q) + sigma_b2
-
-
-def _right_dphi(x):
-    return _mine.slope * (1 - np.tanh(_mine.slope * x) ** 2) + _mine.leak
-
-
-def _right_chi_1_of(q, sigma_w2, dphi):
-    return sigma_w2 * _right_mean(lambda u: dphi(u) ** 2, q)
-
-
-def _right_fixed_point(sigma_w2, sigma_b2, phi):
-    q = 1.0
-    for _ in range(100_000):
-        before, q = q, _right_length_map(q, sigma_w2, sigma_b2, phi)
-        if abs(q - before) < 1e-12 * q:
-            break
-    return q
-
-
-_act = _activations.from_callable(_phi)
-_unit = 1 / (_mine.slope + _mine.leak) ** 2  # the weight variance of gain 1
+_rng = np.random.default_rng([3, *(round(1000 * value) for value in _mine_graded.values())])
+_act = _activation_of(_phi_graded)
+_unit = 1 / (_mine_graded.slope + _mine_graded.leak) ** 2  # the weight variance of gain 1
 _w = _unit * np.array([_rng.uniform(1.0, 1.4), _rng.uniform(2.5, 4.0)])
 _b = _rng.uniform(0.03, 0.5, size=2)
 _q = np.array([0.01, _rng.uniform(0.2, 1.0), _rng.uniform(1.0, 5.0)])
 _x = _rng.uniform(-2.0, 2.0, size=(2, 3))
-_right_chi_1 = _mean_field.chi_1(_act, _q, _w[0])
+_chi_1_there = _mflib_mean_field.chi_1(_act, _q, _w[0])
 with marks.part(
     1,
     "dphi is the derivative of your activation, and χ₁ is right at given lengths.",
@@ -371,10 +382,10 @@ with marks.part(
 ):
     classroom.close(dphi(_x), _right_dphi(_x), rtol=1e-6)
     classroom.beside(
-        lambda: classroom.close(chi_1(_q, _w[0], _right_dphi), _right_chi_1, rtol=1e-5),
-        gaussian_mean=_right_mean,
+        lambda: classroom.close(chi_1(_q, _w[0], _right_dphi), _chi_1_there, rtol=1e-5),
+        **_right_versions("gaussian_mean"),
     )
-_right_q = _mean_field.fixed_point(_act, _w, _b).q
+_right_q = _mflib_mean_field.fixed_point(_act, _w, _b).q
 with marks.part(
     1,
     "fixed_point is right at moderate variances.",
@@ -383,14 +394,13 @@ with marks.part(
 ):
     classroom.beside(
         lambda: classroom.close(
-            [float(fixed_point(*point, _phi)) for point in zip(_w, _b, strict=True)],
+            [float(fixed_point(*point, _phi_graded)) for point in zip(_w, _b, strict=True)],
             _right_q,
             rtol=1e-5,
         ),
-        gaussian_mean=_right_mean,
-        length_map=_right_length_map,
+        **_right_versions("gaussian_mean", "length_map"),
     )
-_slow_q = _mean_field.fixed_point(_act, _unit, 1e-4).q
+_slow_q = _mflib_mean_field.fixed_point(_act, _unit, 1e-4).q
 with marks.part(
     1,
     "fixed_point keeps six digits where the map approaches it slowly.",
@@ -398,12 +408,11 @@ with marks.part(
     by_hand=True,
 ):
     classroom.beside(
-        lambda: classroom.close(fixed_point(_unit, 1e-4, _phi), _slow_q, rtol=1e-6),
-        gaussian_mean=_right_mean,
-        length_map=_right_length_map,
+        lambda: classroom.close(fixed_point(_unit, 1e-4, _phi_graded), _slow_q, rtol=1e-6),
+        **_right_versions("gaussian_mean", "length_map"),
     )
-_gains = np.array([_mine.gain_a, _mine.gain_b, _mine.gain_c])
-_chi_1 = _mean_field.fixed_point(_act, _unit * _gains, _mine.sigma_b2).chi_1
+_gains = np.array([_mine_graded.gain_a, _mine_graded.gain_b, _mine_graded.gain_c])
+_chi_1 = _mflib_mean_field.fixed_point(_act, _unit * _gains, _mine_graded.sigma_b2).chi_1
 with marks.part(
     1,
     "The phases of A, B and C.",
@@ -413,18 +422,14 @@ with marks.part(
 
     def _check_phases():
         for _w_k, _chi in zip(_unit * _gains, _chi_1, strict=True):
-            _answer = phase(float(_w_k), _mine.sigma_b2)
+            _answer = phase(float(_w_k), _mine_graded.sigma_b2)
             classroom.same(str(_answer).strip().casefold() in ("ordered", "chaotic"), True)
             if abs(_chi - 1) > 1e-4:  # nearer to the line than that, either word will do
                 classroom.same(_answer, "ordered" if _chi < 1 else "chaotic")
 
     classroom.beside(
         _check_phases,
-        dphi=_right_dphi,
-        gaussian_mean=_right_mean,
-        length_map=_right_length_map,
-        chi_1=_right_chi_1_of,
-        fixed_point=_right_fixed_point,
+        **_right_versions("dphi", "gaussian_mean", "length_map", "chi_1", "fixed_point"),
     )
 ### END HIDDEN TESTS
 marks.total()
@@ -483,51 +488,9 @@ with marks.part(
     _line = critical_sigma_w2(mine.sigma_b2)
     classroom.close(chi_1(fixed_point(_line, mine.sigma_b2, phi), _line, dphi), 1.0, atol=1e-4)
 ### BEGIN HIDDEN TESTS
-from mflib.theory import activations as _activations
-from mflib.theory import mean_field as _mean_field
-
-_mine = classroom.graded()
-_rng = np.random.default_rng([4, *(round(1000 * value) for value in _mine.values())])
-
-
-def _phi(x):
-    return np.tanh(_mine.slope * x) + _mine.leak * x
-
-
-def _right_dphi(x):
-    return _mine.slope * (1 - np.tanh(_mine.slope * x) ** 2) + _mine.leak
-
-
-def _right_mean(f, q):
-    z = 0.05 * np.arange(-200, 201)
-    return f(np.sqrt(q)[..., None] * z) @ (0.05 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
-
-
-def _right_length_map(q, sigma_w2, sigma_b2, phi):
-    return sigma_w2 * _right_mean(lambda u: phi(u) ** 2, q) + sigma_b2
-
-
-def _right_chi_1(q, sigma_w2, dphi):
-    return sigma_w2 * _right_mean(lambda u: dphi(u) ** 2, q)
-
-
-def _right_fixed_point(sigma_w2, sigma_b2, phi):
-    q = 1.0
-    for _ in range(100_000):
-        before, q = q, _right_length_map(q, sigma_w2, sigma_b2, phi)
-        if abs(q - before) < 1e-12 * q:
-            break
-    return q
-
-
-_right = {
-    "dphi": _right_dphi,
-    "gaussian_mean": _right_mean,
-    "length_map": _right_length_map,
-    "chi_1": _right_chi_1,
-    "fixed_point": _right_fixed_point,
-}
-_act = _activations.from_callable(_phi)
+_rng = np.random.default_rng([4, *(round(1000 * value) for value in _mine_graded.values())])
+_earlier = _right_versions("dphi", "gaussian_mean", "length_map", "chi_1", "fixed_point")
+_act = _activation_of(_phi_graded)
 with marks.part(
     1,
     "The critical weight variance as the bias variance tends to 0.",
@@ -535,13 +498,13 @@ with marks.part(
     by_hand=True,
 ):
     classroom.close(
-        critical_without_bias(_mine.slope, _mine.leak),
-        1 / (_mine.slope + _mine.leak) ** 2,
+        critical_without_bias(_mine_graded.slope, _mine_graded.leak),
+        1 / (_mine_graded.slope + _mine_graded.leak) ** 2,
         rtol=1e-6,
     )
     classroom.close(critical_without_bias(0.7, 0.4), 1 / (0.7 + 0.4) ** 2, rtol=1e-6)
-_b = np.array([_mine.sigma_b2, _rng.uniform(0.005, 0.05), _rng.uniform(0.2, 1.0)])
-_lines = _mean_field.critical_sigma_w2(_act, _b).sigma_w2
+_b = np.array([_mine_graded.sigma_b2, _rng.uniform(0.005, 0.05), _rng.uniform(0.2, 1.0)])
+_lines = _mflib_mean_field.critical_sigma_w2(_act, _b).sigma_w2
 with marks.part(
     1,
     "The critical weight variance at your bias variance.",
@@ -550,7 +513,7 @@ with marks.part(
 ):
     classroom.beside(
         lambda: classroom.close(critical_sigma_w2(_b[0]), _lines[0], rtol=1e-5),
-        **_right,
+        **_earlier,
     )
 with marks.part(
     1,
@@ -562,7 +525,7 @@ with marks.part(
         lambda: classroom.close(
             [float(critical_sigma_w2(value)) for value in _b[1:]], _lines[1:], rtol=1e-5
         ),
-        **_right,
+        **_earlier,
     )
 ### END HIDDEN TESTS
 marks.total()
@@ -636,56 +599,14 @@ with marks.part(
     for _length in (0.3, 8.0):
         classroom.close(correlation_map(1.0, _length, 1.5, 0.1, np.tanh), 1.0, rtol=1e-4)
 ### BEGIN HIDDEN TESTS
-from mflib.theory import activations as _activations
-from mflib.theory import mean_field as _mean_field
-
-_mine = classroom.graded()
-_rng = np.random.default_rng([5, *(round(1000 * value) for value in _mine.values())])
-
-
-def _phi(x):
-    return np.tanh(_mine.slope * x) + _mine.leak * x
-
-
-def _shifted(x):  # neither odd nor even
-    return np.tanh(_mine.slope * x + 0.7)
-
-
-def _right_mean(f, q):
-    z = 0.05 * np.arange(-200, 201)
-    return f(np.sqrt(q)[..., None] * z) @ (0.05 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
-
-
-def _right_length_map(q, sigma_w2, sigma_b2, phi):
-    return sigma_w2 * _right_mean(lambda u: phi(u) ** 2, q) + sigma_b2
-
-
-def _right_fixed_point(sigma_w2, sigma_b2, phi):
-    q = 1.0
-    for _ in range(100_000):
-        before, q = q, _right_length_map(q, sigma_w2, sigma_b2, phi)
-        if abs(q - before) < 1e-12 * q:
-            break
-    return q
-
-
-def _right_correlation_map(c, q, sigma_w2, sigma_b2, phi):
-    z = 0.1 * np.arange(-80, 81)
-    weights = 0.1 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    c = np.asarray(c, dtype=float)[..., None, None]
-    u_2 = np.sqrt(q) * (c * z[:, None] + np.sqrt(1 - c**2) * z)
-    product = ((phi(np.sqrt(q) * z[:, None]) * phi(u_2)) @ weights) @ weights
-    square = phi(np.sqrt(q) * z) ** 2 @ weights
-    return (sigma_w2 * product + sigma_b2) / (sigma_w2 * square + sigma_b2)
-
-
-_act = _activations.from_callable(_phi)
-_unit = 1 / (_mine.slope + _mine.leak) ** 2  # the weight variance of gain 1
+_rng = np.random.default_rng([5, *(round(1000 * value) for value in _mine_graded.values())])
+_act = _activation_of(_phi_graded)
+_unit = 1 / (_mine_graded.slope + _mine_graded.leak) ** 2  # the weight variance of gain 1
 _c = np.array([0.0, _rng.uniform(0.1, 0.5), _rng.uniform(0.5, 0.9), 0.99])
 _q, _w, _b = _rng.uniform(1.0, 9.0), _unit * _rng.uniform(1.2, 3.0), _rng.uniform(0.05, 0.3)
 _right_c = {
-    f: _mean_field.correlation_map(_activations.from_callable(f), _c, _w, _b, q_a=_q)
-    for f in (_phi, _shifted)
+    f: _mflib_mean_field.correlation_map(_activation_of(f), _c, _w, _b, q_a=_q)
+    for f in (_phi_graded, _shifted_graded)
 }
 with marks.part(
     1,
@@ -694,9 +615,10 @@ with marks.part(
     by_hand=True,
 ):
     classroom.beside(
-        lambda: classroom.close(correlation_map(_c, _q, _w, _b, _phi), _right_c[_phi], rtol=1e-4),
-        gaussian_mean=_right_mean,
-        length_map=_right_length_map,
+        lambda: classroom.close(
+            correlation_map(_c, _q, _w, _b, _phi_graded), _right_c[_phi_graded], rtol=1e-4
+        ),
+        **_right_versions("gaussian_mean", "length_map"),
     )
 with marks.part(
     1,
@@ -706,21 +628,24 @@ with marks.part(
 ):
     classroom.beside(
         lambda: classroom.close(
-            correlation_map(_c, _q, _w, _b, _shifted), _right_c[_shifted], rtol=1e-4
+            correlation_map(_c, _q, _w, _b, _shifted_graded), _right_c[_shifted_graded], rtol=1e-4
         ),
-        gaussian_mean=_right_mean,
-        length_map=_right_length_map,
+        **_right_versions("gaussian_mean", "length_map"),
     )
-_right = {
-    "gaussian_mean": _right_mean,
-    "length_map": _right_length_map,
-    "fixed_point": _right_fixed_point,
-    "correlation_map": _right_correlation_map,
-}
-_gains = np.array([_mine.gain_a, _rng.uniform(0.9, 1.1), _mine.gain_b, _rng.uniform(3.3, 4.0)])
+_earlier = _right_versions("gaussian_mean", "length_map", "fixed_point", "correlation_map")
+_gains = np.array(
+    [_mine_graded.gain_a, _rng.uniform(0.9, 1.1), _mine_graded.gain_b, _rng.uniform(3.3, 4.0)]
+)
 _w = _unit * _gains
-_b = np.array([_mine.sigma_b2, _rng.uniform(0.05, 0.2), _mine.sigma_b2, _rng.uniform(0.05, 0.15)])
-_points = _mean_field.fixed_point(_act, _w, _b)
+_b = np.array(
+    [
+        _mine_graded.sigma_b2,
+        _rng.uniform(0.05, 0.2),
+        _mine_graded.sigma_b2,
+        _rng.uniform(0.05, 0.15),
+    ]
+)
+_points = _mflib_mean_field.fixed_point(_act, _w, _b)
 
 
 def _close_at(rows, column, tolerance):
@@ -734,22 +659,22 @@ with marks.part(
     hint="Is the map taken at q*? Start the iteration below 1: from 1 it cannot leave.",
     by_hand=True,
 ):
-    classroom.beside(lambda: _close_at([2, 3], 0, {"atol": 1e-3}), **_right)
+    classroom.beside(lambda: _close_at([2, 3], 0, {"atol": 1e-3}), **_earlier)
 with marks.part(
     1,
     "The depth scale of chaotic networks.",
     hint="A slope belongs to a point: at which c is yours measured?",
     by_hand=True,
 ):
-    classroom.beside(lambda: _close_at([2, 3], 1, {"rtol": 0.02}), **_right)
+    classroom.beside(lambda: _close_at([2, 3], 1, {"rtol": 0.02}), **_earlier)
 with marks.part(
     1,
     "The fixed point and the depth scale of ordered networks.",
     hint="At c = 1 use points on the left only, and halve the step to see whether the slope stays.",
     by_hand=True,
 ):
-    classroom.beside(lambda: _close_at([0, 1], 0, {"atol": 1e-3}), **_right)
-    classroom.beside(lambda: _close_at([0, 1], 1, {"rtol": 0.02}), **_right)
+    classroom.beside(lambda: _close_at([0, 1], 0, {"atol": 1e-3}), **_earlier)
+    classroom.beside(lambda: _close_at([0, 1], 1, {"rtol": 0.02}), **_earlier)
 ### END HIDDEN TESTS
 marks.total()
 
@@ -811,14 +736,9 @@ with marks.part(
     assert _error > 0
     classroom.close(_mean, 1.5 * 2.0**2 + 0.1, standard_error=min(_error, 0.2))
 ### BEGIN HIDDEN TESTS
-_mine = classroom.graded()
-_seed = [6, *(round(1000 * value) for value in _mine.values())]
-_w = _mine.gain_b / (_mine.slope + _mine.leak) ** 2
+_seed = [6, *(round(1000 * value) for value in _mine_graded.values())]
+_w = _mine_graded.gain_b / (_mine_graded.slope + _mine_graded.leak) ** 2
 _x = np.random.default_rng([0, *_seed]).uniform(0.1, 0.4, size=12)
-
-
-def _phi(x):
-    return np.tanh(_mine.slope * x) + _mine.leak * x
 
 
 def _lengths(layer, width, sigma_b2, n_networks):
@@ -827,7 +747,7 @@ def _lengths(layer, width, sigma_b2, n_networks):
     variance = np.full((n_networks, 1), _w * np.mean(_x**2) + sigma_b2)
     for _ in range(layer):
         z = np.sqrt(variance) * rng.standard_normal((n_networks, width))
-        variance = _w * np.mean(_phi(z) ** 2, axis=1, keepdims=True) + sigma_b2
+        variance = _w * np.mean(_phi_graded(z) ** 2, axis=1, keepdims=True) + sigma_b2
     return np.mean(z**2, axis=1)
 
 
@@ -841,7 +761,7 @@ def _check_mean(layer, width, sigma_b2, n_networks):
     """Compare means of two samples: the difference has the errors of both."""
     right = _lengths(layer, width, sigma_b2, 4 * n_networks)
     classroom.close(
-        _sampled(layer, width, n_networks, _w, sigma_b2, _phi)[0],
+        _sampled(layer, width, n_networks, _w, sigma_b2, _phi_graded)[0],
         right.mean(),
         standard_error=right.std() * np.sqrt(1 / n_networks + 1 / right.size),
     )
@@ -853,7 +773,7 @@ with marks.part(
     hint="How many inputs has the second layer? Is z measured, or phi(z)?",
     by_hand=True,
 ):
-    _check_mean(2, 20, _mine.sigma_b2, 4000)
+    _check_mean(2, 20, _mine_graded.sigma_b2, 4000)
 with marks.part(
     1,
     "The mean length in the fifth layer of networks of 3 neurons, which are far from wide.",
@@ -863,7 +783,7 @@ with marks.part(
     # with little bias variance the finite-width bias of the mean is many error bars
     _check_mean(5, 3, 0.01, 20_000)
     # without weights only the biases differ between networks, so no spread: they were shared
-    assert _sampled(1, 3, 100, 0.0, 1.0, _phi)[1] > 1e-6
+    assert _sampled(1, 3, 100, 0.0, 1.0, _phi_graded)[1] > 1e-6
 # Without bends or biases |z^l|²/N is |x|²/n_inputs times l independent factors χ²_N/N: its k-th
 # moment is known, and how far the spread of a sample strays follows from the fourth.
 _layer, _width, _n = 3, 20, 2000
@@ -903,7 +823,7 @@ with marks.part(
     # 3 + 12/N. One bias for a whole layer has the same mean, and √N times the spread.
     _right_error = np.sqrt(2 / _width / _n)
     classroom.close(
-        _sampled(1, _width, _n, 0.0, 1.0, _phi)[1],
+        _sampled(1, _width, _n, 0.0, 1.0, _phi_graded)[1],
         _right_error,
         standard_error=_right_error * np.sqrt((2 + 12 / _width) / 4 / _n),
         sigmas=7,

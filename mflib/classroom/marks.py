@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import functools
 import io
 import os
 import sys
@@ -90,9 +91,11 @@ def beside(check: Callable[[], None], **right: Any) -> None:
 
     ``right`` names answers of earlier questions in the notebook, such as a function that the
     answer under test calls. A slip in those is then paid once, where it was made; and an answer
-    that fits its author's own earlier ones, in a form of their choice, counts too.
+    that fits its author's own earlier ones, in a form of their choice, counts too. Right versions
+    may use mflib in a step that is to be done by hand.
     """
     notebook = vars(sys.modules["__main__"])
+    right = {name: _unnoticed(it) if callable(it) else it for name, it in right.items()}
     own = {name: notebook[name] for name in right if name in notebook}
     try:
         notebook.update(right)
@@ -257,3 +260,22 @@ def _noticing(by_hand: bool) -> Iterator[None]:
         threading.setprofile(elsewhere)
     if called:
         raise Wrong("package")
+
+
+def _unnoticed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function whose calls into the package are not taken for the student's.
+
+    Nor are those of a function that it is given: what the package makes of such a function may call
+    back into the package, as automatic differentiation does.
+    """
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        before = sys.getprofile()
+        sys.setprofile(None)
+        try:
+            return function(*arguments, **named)
+        finally:
+            sys.setprofile(before)
+
+    return call

@@ -224,3 +224,22 @@ def test_points_are_shown_as_they_are(grader) -> None:
     formatter.float_precision = "%.0f"
     assert formatter(0.5) == "0"
     assert formatter(graded((0.5, lambda: None)).total()) == "0.5"
+
+
+def test_right_versions_may_use_the_package_and_answers_may_not(monkeypatch, grader) -> None:
+    notebook = vars(sys.modules["__main__"])
+    monkeypatch.setitem(notebook, "earlier", call_theory)
+
+    def by_right_ones() -> None:
+        beside(lambda: notebook["earlier"](), earlier=call_theory)
+
+    def by_its_own() -> None:
+        beside(call_theory, earlier=lambda: None)
+
+    assert graded((1, by_right_ones), by_hand=True).total() == 1
+    assert graded((1, by_its_own), by_hand=True).total() == 0
+    # and what failed beside right ones is not saved by one's own that call the package
+    assert (
+        graded((1, lambda: beside(lambda: notebook["earlier"](), other=1)), by_hand=True).total()
+        == 0
+    )
