@@ -295,27 +295,36 @@ def _segment(network: Network, sample_bytes: int, limit: int) -> int:
 
 
 def evaluate(
-    network: Network, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
+    network: Network,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    *,
+    group: int | None = None,
 ) -> Evaluation:
-    """Score every member on (x, y) of the training and of the test part, in one transfer."""
+    """Score every member on (x, y) of the training and of the test part, in one transfer.
+
+    Samples are scored in chunks as large as an ensemble of ``group`` networks allows, its own
+    number unless given: the bits of a sum depend on its chunks, so a part of an ensemble has the
+    scores that the whole would have had if it names the whole's number.
+    """
     finite = torch.ones(network.n_members, dtype=torch.bool, device=network.weights[0].device)
     for parameter in (*network.weights, *network.biases):
         finite &= parameter.isfinite().flatten(1).all(-1)
     scores = []
     with torch.no_grad():
         for x, y in (train, test):
-            loss, accuracy = _score(network, x, y)
+            loss, accuracy = _score(network, x, y, group or network.n_members)
             finite &= loss.isfinite()
             scores += [loss, accuracy]
     table = torch.stack([*scores, (~finite).double()]).cpu().numpy()
     return Evaluation(table[0], table[1], table[2], table[3], table[4] > 0)
 
 
-def _score(network: Network, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _score(network: Network, x: Tensor, y: Tensor, group: int) -> tuple[Tensor, Tensor]:
     """Return the mean NLL and the share correct, each (E,) float64."""
     e = network.n_members
     largest = max(layer.n_out + layer.scratch() for layer in network.layers)
-    chunk = max(1, _EVALUATION_BYTES[x.device.type] // (x.element_size() * e * largest))
+    chunk = max(1, _EVALUATION_BYTES[x.device.type] // (x.element_size() * group * largest))
     work = Workspace(x)
     loss = torch.zeros(e, dtype=torch.float64, device=x.device)
     right = torch.zeros(e, dtype=torch.float64, device=x.device)
@@ -354,6 +363,7 @@ def train_members(
     observe: Callable[[Network], None] = lambda _: None,
     memory_limit: int | None = None,
     before_step: Callable[[], None] = lambda: None,
+    group: int | None = None,
 ) -> list[Evaluation]:
     """Draw, train and score one ensemble of one depth; member k has the k-th of each sequence.
 
@@ -363,6 +373,7 @@ def train_members(
     the numbers of steps after which to score, ascending; ``observe(network)`` then sees the
     ensemble itself. ``evaluation_samples`` scores on the first so many samples of each part.
     ``before_step()`` is called before each step; what it raises ends the training.
+    ``group``: the number of networks in the ensemble that these are a part of (see ``evaluate``).
     """
     x, y = part
     points: Iterable[tuple[float, ...]] = (
@@ -403,6 +414,6 @@ def train_members(
     evaluations = []
     for step in at:
         descent.advance(step - descent.steps_done, before_step=before_step)
-        evaluations.append(evaluate(network, scored[0], scored[1]))
+        evaluations.append(evaluate(network, scored[0], scored[1], group=group))
         observe(network)
     return evaluations

@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 import numbers
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -270,10 +271,12 @@ def trainability(
     it holds are read, and a run that was stopped goes on where it was. Without one, nothing is
     kept.
     ``memory_limit`` is how many bytes the stored activations of one shard may take
-    (``descent.default_memory_limit`` unless given); it changes no number.
+    (``descent.default_memory_limit`` unless given); it changes no number. Networks that do not fit
+    into the memory together are trained in halves, down to one alone; a warning says so. On the
+    CPU that changes no bit of theirs where ``batch_size`` is a multiple of 16.
 
     Raises ValueError for settings that the data cannot satisfy, DataUnavailable where the data
-    set is not to be had.
+    set is not to be had, MemoryError where one network alone does not fit.
     """
     at = (grid.steps,)
     return _run(grid, at, None, store, device, progress, memory_limit).drop(columns="step")
@@ -451,8 +454,10 @@ def _run(
     share = 1 / (1 + at[-1])  # of a step, and of what comes before and after all steps
 
     def compute(place: int, advance: _shards.Advance) -> pd.DataFrame:
-        before_step = functools.partial(advance, share)  # raises where the run is to stop
-        return _train_shard(wanted[place], dataset, at, observation, before_step, memory_limit)
+        def step_of(part: float) -> None:
+            advance(part * share)  # raises where the run is to stop
+
+        return _train_shard(wanted[place], dataset, at, observation, step_of, memory_limit)
 
     def layers(place: int) -> float:
         return wanted[place].depth * len(wanted[place].grid.sigma_w2) / len(grid.sigma_w2)
@@ -490,11 +495,88 @@ def _train_shard(
     dataset: data.Dataset,
     at: tuple[int, ...],
     observation: Observation | None,
-    before_step: Callable[[], None],
+    step_of: Callable[[float], None],
     memory_limit: int | None,
 ) -> pd.DataFrame:
-    grid, depth, seed, _ = shard
+    """Train one ensemble, or its halves where it takes too much memory; return its table.
+
+    ``step_of(part)`` is called before each step of a ``part`` of the networks.
+    """
+    grid = shard.grid
     members = [(k, rate) for k in range(len(grid.sigma_w2)) for rate in grid.learning_rates]
+
+    def train(some: list[tuple[int, float]]) -> list[pd.DataFrame]:
+        before_step = functools.partial(step_of, len(some) / len(members))
+        return _train_some(
+            shard, some, len(members), dataset, at, observation, before_step, memory_limit
+        )
+
+    return pd.concat(_in_halves(train, members, shard.depth), ignore_index=True)
+
+
+def _in_halves(
+    train: Callable[[list[Any]], list[pd.DataFrame]],
+    members: list[Any],
+    depth: int,
+    *,
+    said: bool = False,
+) -> list[pd.DataFrame]:
+    """Return ``train(members)``, its tables put together from halves where memory is too small.
+
+    The halves are as equal as multiples of four members allow: then every member's arrays begin at
+    multiples of 16 bytes where they did before, as the bits of a matrix product may depend on.
+
+    Raises MemoryError where one network alone does not fit.
+    """
+    try:
+        return train(members)
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+    # Only here, the error gone, are the tensors free that its traceback held.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    n = len(members)
+    if n == 1:
+        raise MemoryError(
+            f"one network of depth {depth} does not fit into the memory alone: "
+            "lower its depth, width or channels, or the batch size"
+        )
+    if not said:
+        warnings.warn(
+            f"{n} networks of depth {depth} take too much memory at once: training them in halves",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    half = max(4, n // 8 * 4) if n > 4 else n // 2
+    halves = members[:half], members[half:]
+    parts = [_in_halves(train, some, depth, said=True) for some in halves]
+    return [pd.concat(each, ignore_index=True) for each in zip(*parts, strict=True)]
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether this error, or one that it came from, says that memory is used up."""
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            return True
+        if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+            return True  # torch has no class of its own for the CPU
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _train_some(
+    shard: Shard,
+    members: list[tuple[int, float]],
+    group: int,
+    dataset: data.Dataset,
+    at: tuple[int, ...],
+    observation: Observation | None,
+    before_step: Callable[[], None],
+    memory_limit: int | None,
+) -> list[pd.DataFrame]:
+    """Train these (σ_w², learning rate) of a shard's ``group``; return one table for each step."""
+    grid, depth, seed, _ = shard
     at_point = [k for k, _ in members]
     settings = {"sigma_w2": [grid.sigma_w2[k] for k in at_point]}
     if grid.alphas is not None:
@@ -530,6 +612,7 @@ def _train_shard(
         observe=observe,
         memory_limit=memory_limit,
         before_step=before_step,
+        group=group,
     )
     rows = pd.DataFrame(
         {
@@ -545,7 +628,7 @@ def _train_shard(
     ]
     if observation is not None:
         scored = [_joined(one, more) for one, more in zip(scored, seen, strict=True)]
-    return pd.concat(scored, ignore_index=True)
+    return scored
 
 
 def _joined(scored: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
