@@ -1,15 +1,28 @@
-"""Tables that are computed once and kept in results/, each with a record of where it came from."""
+"""Tables that are computed once and kept in results/, each with a record of where it came from.
+
+What is read from there is checked against its record, and what does not agree is never used.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mflib.experiment.store import write_atomically
+import numpy as np
+import pandas as pd
+
+from mflib import paths
+from mflib.experiment.store import canonical, write_atomically
 from mflib.report import provenance
+
+
+class Damaged(RuntimeError):
+    """A recorded file or its record is not as it was written; the message says how to mend it."""
 
 
 def write(
@@ -19,6 +32,7 @@ def write(
     command: str,
     code: str | dict[str, str],
     seconds: float,
+    beside: Mapping[str, bytes] | None = None,
     **more: Any,
 ) -> None:
     """Write a table and, beside it (.json), where it came from.
@@ -26,10 +40,11 @@ def write(
     The record holds the table's name and SHA-256, the date, ``seconds`` that it took, device,
     commit, versions, the ``command`` that makes it, the version of the ``code`` that computed it
     (``sources.code_version``), and ``more``, which takes the place of these where it names them.
+    Files that belong to the table, by name, are ``beside``: the record holds their SHA-256 too.
     """
     found = {
         "table": output.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": _sha256(content),
         "computed": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "device": provenance.device_name("cpu"),
@@ -38,9 +53,99 @@ def write(
         "versions": provenance.versions(),
         "command": command,
     }
+    if beside:
+        found["beside"] = {name: _sha256(each) for name, each in beside.items()}
+    found |= more
+    found["record_sha256"] = _of_record(found)
     output.parent.mkdir(parents=True, exist_ok=True)
+    for name, each in (beside or {}).items():
+        write_atomically(output.with_name(name), each)
     write_atomically(output, content)
-    write_atomically(
-        output.with_suffix(".json"),
-        (json.dumps(found | more, indent=1, ensure_ascii=False) + "\n").encode(),
-    )
+    write_atomically(output.with_suffix(".json"), _encoded(found))
+
+
+def record(file: Path) -> dict[str, Any]:
+    """Return the record of a table or of a file beside it that has the same stem.
+
+    Raises Damaged if it is missing or not as it was written.
+    """
+    path = file.with_suffix(".json")
+    try:
+        raw = path.read_bytes()
+        found = json.loads(raw)
+        if found["record_sha256"] != _of_record(found) or raw != _encoded(found):
+            raise ValueError("checksum")
+    except FileNotFoundError:
+        raise Damaged(f"{_place(file)} has no record {path.name}: {_remedy(file)}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Damaged(f"{_place(path)} is not as it was written: {_remedy(file)}") from None
+    return dict(found)
+
+
+def read(file: Path) -> bytes:
+    """Return the content of a recorded file.
+
+    Raises Damaged, with what mends it, if the file or its record is missing or not as it was
+    written.
+    """
+    known = record(file)
+    stated = {known["table"]: known["sha256"], **known.get("beside", {})}
+    if file.name not in stated:
+        raise Damaged(
+            f"{_place(file)} is not in the record {file.with_suffix('.json').name}: "
+            f"{_remedy(file, known)}"
+        )
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise Damaged(f"{_place(file)} is missing: {_remedy(file, known)}") from None
+    if _sha256(content) != stated[file.name]:
+        raise Damaged(f"{_place(file)} does not have its recorded checksum: {_remedy(file, known)}")
+    return content
+
+
+def table(name: str, **options: Any) -> pd.DataFrame:
+    """Return a table of results/, by its file's name (.csv or .parquet).
+
+    ``options`` go to pandas. Raises ValueError for another ending, Damaged as `read`.
+    """
+    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    suffix = Path(name).suffix
+    if suffix not in readers:
+        raise ValueError(f"table {name!r} must end in {' or '.join(readers)}")
+    return readers[suffix](io.BytesIO(read(paths.results() / name)), **options)
+
+
+def arrays(name: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a file of results/, by its name (.npz). Raises Damaged as `read`."""
+    with np.load(io.BytesIO(read(paths.results() / name)), allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _encoded(found: Mapping[str, Any]) -> bytes:
+    return (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _of_record(found: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a record without its own."""
+    rest = {name: value for name, value in found.items() if name != "record_sha256"}
+    return _sha256(canonical(json.loads(json.dumps(rest))).encode())
+
+
+def _place(file: Path) -> str:
+    """Return where a file lies, from the project's folder on if it lies there."""
+    try:
+        return file.resolve().relative_to(paths.root()).as_posix()
+    except ValueError:
+        return str(file)
+
+
+def _remedy(file: Path, known: Mapping[str, Any] | None = None) -> str:
+    """Return what mends a file: what the project's history holds, or its own command."""
+    both = f"{_place(file)} {_place(file.with_suffix('.json'))}"
+    again = f", or compute it again with '{known['command']}'" if known else ""
+    return f"get it back with 'git checkout -- {both}'{again}"

@@ -82,7 +82,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from mflib import paths, report
+from mflib import recorded, report
 from mflib.experiment import curves as learning
 from mflib.experiment import manifold, multifractal, observers, training, weights
 from mflib.experiment.scaling import log_slope
@@ -204,7 +204,7 @@ report.figure(
 #   and every input's weights by their own root mean square undoes that: $w_{ij}=s_it_jx_{ij}$ with Gaussian $x$ then gives $\alpha=2$.
 
 # %%
-fits = pd.read_csv(paths.results() / "levy-phase-diagram-weights.csv")
+fits = recorded.table("levy-phase-diagram-weights.csv")
 # earlier states of the same network, and stages whose filters were rescaled, do not count
 aside = fits.network.str.contains("cifar10_full_iter_[126]0000$|vgg19")
 shares = weights.shares(fits[~aside]).set_index("statement")

@@ -123,7 +123,7 @@ from sklearn.svm import SVC
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mflib import paths, report
+from mflib import recorded, report
 from mflib.experiment import (
     boundary,
     data,
@@ -1091,9 +1091,7 @@ report.figure(
 # times the rate.
 
 # %% tags=["hide-input"]
-search_recorded = pd.read_csv(
-    paths.results() / "reconstruction-entropy-critical.csv"
-)
+search_recorded = recorded.table("reconstruction-entropy-critical.csv")
 display(
     search_recorded.assign(
         interval=[
@@ -1297,7 +1295,7 @@ display(
 # step. Times are not comparable with the paper's, which were taken on a graphics card; the ratios are what is compared.
 
 # %%
-costs = pd.read_csv(paths.results() / "reconstruction-entropy-costs.csv")
+costs = recorded.table("reconstruction-entropy-costs.csv")
 PAPER_COSTS = {  # Table 1: seconds of one epoch, one prediction, one decoder
     ("mnist", "wide"): (10.357, 28.94, 0.1513),
     ("mnist", "shrinking"): (9.106, 29.43, 0.1525),
@@ -2982,7 +2980,7 @@ report.figure(
 # The same stages come with published inverters, networks that were trained end to end to undo all layers at once. They show how much is lost by the network, and how much only by decoding layer by layer.
 
 # %% tags=["hide-input"]
-vgg = pd.read_csv(paths.results() / "reconstruction-entropy-vgg.csv")
+vgg = recorded.table("reconstruction-entropy-vgg.csv")
 by_block = vgg[vgg.kind == "all channels"].pivot(
     index="block", columns="photograph", values="correlation"
 )
@@ -3004,8 +3002,7 @@ stage_blocks = list(inverted.index)
 CONVOLUTIONS = dict(
     zip(stage_blocks, ("conv1_1", "conv2_1", "conv3_1"), strict=True)
 )
-with np.load(paths.results() / "reconstruction-entropy-vgg.npz") as stored:
-    picture_recorded = dict(stored)
+picture_recorded = recorded.arrays("reconstruction-entropy-vgg.npz")
 picked = {}  # (block, feature) → the channel whose lead is largest on the first photograph
 for picture_name in picture_recorded:
     if "_channel" in picture_name:

@@ -12,6 +12,7 @@ has already, from the same code and settings, are kept with their own date and c
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -118,11 +119,15 @@ def kept(output: Path) -> dict[Search, dict[str, Any]]:
     file = output.with_suffix(".json")
     if not (output.is_file() and file.is_file()):
         return {}
-    beside = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        beside, content = recorded.record(output), recorded.read(output)
+    except recorded.Damaged as damage:
+        print(f"record_critical: {damage}; computing all of it again", file=sys.stderr)
+        return {}
     if (beside["code"], beside.get("settings")) != (code(), settings()):
         return {}
     names = [field.name for field in fields(Search)]
-    rows = pd.read_csv(output).to_dict("records")
+    rows = pd.read_csv(io.BytesIO(content)).to_dict("records")
     return {Search(**{name: each[name] for name in names}): each for each in rows}
 
 

@@ -11,7 +11,6 @@ picture (.npz, arrays of bytes) and the provenance (.json).
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import sys
 import time
@@ -25,7 +24,6 @@ from torch import Tensor
 
 from mflib import paths, recorded, sources
 from mflib.experiment import data, reconstruction, stages
-from mflib.experiment.store import write_atomically
 
 NAME = "reconstruction-entropy-vgg.csv"
 PHOTOGRAPHS = ("china", "flower")
@@ -153,15 +151,13 @@ def record(folder: Path | None, count: int, output: Path) -> None:
         pictures[f"block{block}_{feature}_channel{channel}"] = stretched(single[block][channel])
     packed = io.BytesIO()
     np.savez_compressed(packed, **pictures)
-    beside = output.with_suffix(".npz")
     recorded.write(
         output,
         table.to_csv(index=False, float_format="%.4g").encode(),
         command=f"python tools/record_vgg.py --images {count} -o results/{output.name}",
         code=sources.code_version("mflib.experiment.stages"),
         seconds=time.perf_counter() - started,
-        pictures=beside.name,
-        pictures_sha256=hashlib.sha256(packed.getvalue()).hexdigest(),
+        beside={output.with_suffix(".npz").name: packed.getvalue()},
         photographs=CREDIT,
         decoders=f"closed form, {count} images of CIFAR-10, noise floor of one epoch of MNIST",
         images_sha256=fitted_on.fingerprint(),
@@ -170,7 +166,6 @@ def record(folder: Path | None, count: int, output: Path) -> None:
             "files": stages.checksums(folder),
         },
     )
-    write_atomically(beside, packed.getvalue())
 
 
 def main() -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
+import io
 import os
+import pickle
 import socket
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -113,9 +119,9 @@ def load(
 
     - ``digits`` (1,797 handwritten digits, 8 × 8), ``breast-cancer`` (569 × 30), ``wine``
       (178 × 13): bundled with scikit-learn; a stratified fifth, fixed by ``seed``, is the test set.
-    - ``mnist``, ``fashion-mnist``, ``cifar10``: their own split, read through torchvision from
-      the folder ``MFLIB_DATA`` (a torchvision root), else from the user's cache, else downloaded
-      into that cache.
+    - ``mnist``, ``fashion-mnist``, ``cifar10``: their own split, read from the folder
+      ``MFLIB_DATA`` (a torchvision root), else from the user's cache, else downloaded by
+      torchvision into that cache. No code from a file is ever run.
     - ``noise``: white noise, uniform over ``input_range``, with random labels; sizes
       ``n_train``, ``n_test``, ``n_features``, ``n_classes`` (1024, 256, 64, 10 unless given).
 
@@ -127,7 +133,7 @@ def load(
     already shuffled by ``seed``).
 
     Raises ValueError for a bad argument, DataUnavailable where the data cannot be had, and
-    DataDamaged for a file with a wrong checksum.
+    DataDamaged for a file with a wrong checksum; one in the cache is downloaded again first.
     """
     lo, hi = _checks.interval("input_range", input_range)
     for label, value, least in (
@@ -206,10 +212,7 @@ def roots() -> list[Path]:
 
 def found(name: str) -> Path | None:
     """Return the folder with all files of mnist, fashion-mnist or cifar10, unread; None without."""
-    import_torchvision()
-    from torchvision import datasets
-
-    kind = getattr(datasets, _TORCHVISION[name])
+    kind = _kind(name)
     files = (list(_files(kind, root)) for root in roots())
     return next((each[0].parent for each in files if all(path.is_file() for path in each)), None)
 
@@ -265,7 +268,7 @@ def _bundled(name: str, seed: int) -> _Raw:
     return _Raw(x_train, y_train, x_test, y_test, 1.0, "features")
 
 
-# MD5 of the unpacked IDX files, which torchvision reads without a check of its own.
+# MD5 of the unpacked IDX files, in this order; torchvision reads them without a check of its own.
 _IDX_MD5 = {
     "MNIST": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -312,71 +315,147 @@ def import_torchvision() -> ModuleType:
 _DECLARED: list[Any] = []  # a torch.library.Library withdraws its operators when it is collected
 
 
-def _torchvision(name: str, seed: int) -> _Raw:
+def _kind(name: str) -> Any:
+    """Return torchvision's class of a set, for the names, addresses and checksums of its files."""
     import_torchvision()
     from torchvision import datasets
 
-    kind = getattr(datasets, _TORCHVISION[name])
+    return getattr(datasets, _TORCHVISION[name])
+
+
+def _torchvision(name: str, seed: int) -> _Raw:
+    kind, ours = _kind(name), cache_root()
+    damage = None
     for root in roots():
-        if _present(kind, root):
-            break
-    else:
-        root = cache_root()
-        _download(kind, root, name)
-    parts = [kind(root, train=train, download=False) for train in (True, False)]
-    x_train, x_test = (_channels_first(np.asarray(part.data)) for part in parts)
-    y_train, y_test = (np.asarray(part.targets, np.int64) for part in parts)
-    return _Raw(x_train, y_train, x_test, y_test, 255.0, "images")
+        if not all(path.is_file() for path in _files(kind, root)):
+            continue
+        try:
+            return _read(kind, root)
+        except DataDamaged as found:
+            if root != ours:
+                raise
+            damage = found
+            warnings.warn(f"{damage}: downloading it again", RuntimeWarning, stacklevel=4)
+    _download(kind, ours, name, damage)
+    return _read(kind, ours)
 
 
 def _files(kind: Any, root: Path) -> dict[Path, str]:
-    """Return the files that torchvision will read, each with its MD5."""
+    """Return the files of a set, those of the training part first, each with its MD5."""
     if kind.__name__ in _IDX_MD5:
         folder = root / kind.__name__ / "raw"
         return {folder / file: md5 for file, md5 in _IDX_MD5[kind.__name__].items()}
     folder = root / kind.base_folder
-    listed = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
-    return {folder / file: md5 for file, md5 in listed}
+    return {folder / file: md5 for file, md5 in [*kind.train_list, *kind.test_list]}
 
 
-def _present(kind: Any, root: Path) -> bool:
-    """Tell whether every file is there; raise DataDamaged where one has a wrong checksum."""
+def _read(kind: Any, root: Path) -> _Raw:
+    """Return the arrays of a set. Raises DataDamaged where a file has a wrong checksum.
+
+    Every file is read once: what is decoded is what was checked, whatever happens to the file.
+    """
     files = _files(kind, root)
-    if not all(path.is_file() for path in files):
-        return False
-    for path, md5 in files.items():
-        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
-            raise DataDamaged(
-                f"{path} is damaged (its MD5 is not {md5}): delete it and fetch it again"
-            )
-    return True
+    if kind.__name__ in _IDX_MD5:
+        x_train, y_train, x_test, y_test = (_idx(_intact(*file)) for file in files.items())
+        x_train, x_test = x_train[:, None], x_test[:, None]
+    else:
+        batches = [_cifar_batch(*file) for file in files.items()]
+        parts = batches[: len(kind.train_list)], batches[len(kind.train_list) :]
+        (x_train, y_train), (x_test, y_test) = (
+            (np.concatenate([x for x, _ in part]), np.concatenate([y for _, y in part]))
+            for part in parts
+        )
+    labels = (y_train.astype(np.int64), y_test.astype(np.int64))
+    return _Raw(x_train, labels[0], x_test, labels[1], 255.0, "images")
 
 
-def _download(kind: Any, root: Path, name: str) -> None:
+def _intact(path: Path, md5: str) -> bytes:
+    """Return the content of a file. Raises DataDamaged where it has another checksum."""
+    content = path.read_bytes()
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise DataDamaged(f"{path} is damaged (its MD5 is not {md5}): delete it and fetch it again")
+    return content
+
+
+def _idx(content: bytes) -> np.ndarray:
+    """Return the array of an IDX file of bytes: its number of axes, their lengths, the entries."""
+    axes = content[3]
+    shape = np.frombuffer(content, ">i4", axes, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Read a pickle of arrays, numbers, text, lists and dictionaries, and refuse any other.
+
+    torchvision reads the batches of CIFAR-10 by plain pickle, which runs whatever a file says.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _CLASSES[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"{module}.{name} is no array") from None
+
+
+_RECONSTRUCT = np.empty(0).__reduce__()[0]
+_CLASSES: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
+
+
+def _cifar_batch(path: Path, md5: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n, 3, 32, 32) and labels (n,) of a batch of CIFAR-10."""
+    try:
+        batch = _ArraysOnly(io.BytesIO(_intact(path, md5)), encoding="latin1").load()
+        return batch["data"].reshape(-1, 3, 32, 32), np.asarray(batch["labels"])
+    except (pickle.UnpicklingError, KeyError, TypeError, AttributeError) as error:
+        raise DataDamaged(
+            f"{path} is no batch of CIFAR-10 ({error}): delete it and fetch it again"
+        ) from None
+
+
+def _download(kind: Any, root: Path, name: str, damage: DataDamaged | None) -> None:
+    """Download a set into ``root``, where each of its files is put whole, checked or not at all."""
+    from torchvision.datasets import VisionDataset
+
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)  # a silent network must not hang the caller
     try:
         root.mkdir(parents=True, exist_ok=True)
-        kind(root, train=True, download=True)
-        complete = _present(kind, root)
+        with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}.", suffix=".part") as part:
+            # Its own constructor would go on to read what it has downloaded, by plain pickle.
+            fetched = kind.__new__(kind)
+            VisionDataset.__init__(fetched, part)
+            with contextlib.redirect_stdout(sys.stderr):
+                fetched.download()
+            files = _files(kind, Path(part))
+            for path, md5 in files.items():
+                _intact(path, md5)
+            for path in files:
+                target = root / path.relative_to(part)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, target)
     except (OSError, RuntimeError) as error:
-        if isinstance(error, DataDamaged):
-            raise
-        complete = False
-    finally:
-        socket.setdefaulttimeout(timeout)
-    if not complete:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise DataUnavailable(
+                f"{name} cannot be downloaded into {root} ({os.strerror(error.errno)}): make room "
+                "there, set MFLIB_CACHE to another folder, or MFLIB_DATA to one that holds it"
+            ) from None
+        if damage is not None:
+            raise DataDamaged(f"{damage}; it could not be downloaded again") from None
         raise DataUnavailable(
             f"{name} is not on this machine and could not be downloaded: set MFLIB_DATA to a "
             "folder that holds it as torchvision lays it out, or connect to the network and retry"
-        )
+        ) from None
+    finally:
+        socket.setdefaulttimeout(timeout)
 
 
-def _channels_first(images: np.ndarray) -> np.ndarray:
-    """Return images (n, channels, h, w) from (n, h, w) or (n, h, w, channels)."""
-    if images.ndim == 3:
-        return images[:, None]
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+# What a folder, not a network, has to do with.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 _READERS: dict[str, Callable[[str, int], _Raw]] = {

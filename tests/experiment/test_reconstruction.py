@@ -1053,14 +1053,21 @@ def test_recorded_table_has_its_rows_and_where_they_came_from(tmp_path, monkeypa
     assert written["command"] == "python tools/record_critical.py"
 
     # A row that is there keeps its date and commit; nothing new writes nothing.
-    output.write_text(output.read_text().replace(row.computed, "then").replace(row.commit, "there"))
+    known = tool["kept"](output)
+    earlier = [{**each, "computed": "then", "commit": "there"} for each in known.values()]
+    tool["write"](earlier, output, written["command"])
     both = record(*searches)
     assert list(both["computed"] == "then") == list(both["commit"] == "there") == [True, False]
     before = output.with_suffix(".json").stat().st_mtime_ns
     record(*searches)
     assert output.with_suffix(".json").stat().st_mtime_ns == before
 
-    # Other settings, or other code, keep none.
+    # A damaged table keeps none, and neither do other settings or other code.
+    good = output.read_bytes()
+    output.write_bytes(good.replace(b"then", b"them"))
+    assert tool["kept"](output) == {}
+    assert "table.csv does not have its recorded checksum" in capsys.readouterr().err
+    output.write_bytes(good)
     assert set(tool["kept"](output)) == set(searches)
     with monkeypatch.context() as patch:
         patch.setitem(names, "HELD", {"n_batches": 2, "batch": 50})

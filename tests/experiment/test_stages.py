@@ -1,7 +1,5 @@
 """Networks rebuilt from state dicts alone, against the same layers written out by hand."""
 
-import hashlib
-import json
 import runpy
 import sys
 
@@ -12,7 +10,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from mflib import paths
+from mflib import paths, recorded
 from mflib.experiment import data, reconstruction, stages, weights
 from mflib.experiment.data import DataUnavailable
 
@@ -177,10 +175,10 @@ def test_the_recording_tool_writes_table_pictures_and_provenance(folder, tmp_pat
     table = pd.read_csv(target)
     assert set(table.kind) == {"all channels", "all channels, part", "one channel", "inverter"}
     assert (table.kind == "one channel").sum() == 2 * (4 + 5 + 6)
-    record = json.loads(target.with_suffix(".json").read_text())
-    for suffix, key in ((".csv", "sha256"), (".npz", "pictures_sha256")):
-        content = target.with_suffix(suffix).read_bytes()
-        assert record[key] == hashlib.sha256(content).hexdigest()
+    record = recorded.record(target)
+    assert list(record["beside"]) == ["table.npz"]
+    for suffix in (".csv", ".npz"):
+        assert recorded.read(target.with_suffix(suffix))
     assert len(record["network"]["files"]) == 6
     with np.load(target.with_suffix(".npz")) as pictures:
         assert pictures["image"].shape == pictures["block7"].shape == (120, 168, 3)
