@@ -1,0 +1,326 @@
+"""Kill -9 at random moments, the same command again until done: the final tables are the same."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pipeline.conftest import Project, make_project, wait_for
+from pipeline.test_build import QUICK_JUPYTER_BOOK, results, whole_or_absent
+
+from mflib.experiment.store import Store
+
+from .conftest import HERE, Counts
+
+KIND = "kill -9 at a random moment"
+MARK = "MFLIB_TEST_WORK"  # in the environment of all that a work starts: which work it belongs to
+PATIENCE = 15.0  # seconds until the last process of a killed work has ended
+
+# --- what is killed, and how ---------------------------------------------------------------------
+
+
+@dataclass
+class Work:
+    """A command that brings something about, and what is to be seen of it on disk."""
+
+    command: Sequence[str]
+    folder: Path
+    environment: Mapping[str, str]
+    scratch: Path
+    anew: Callable[[], None]  # take away what it made
+    sound: Callable[[], None]  # check that what stands is whole
+    table: Callable[[str], Any]  # what it ended with, given all that it said
+    kept: Callable[[], dict[str, Any]] = dict  # what must not be made a second time, by name
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start it in a process group of its own; what it says goes to a file."""
+        for name in ("tmp", "jupyter"):
+            (self.scratch / name).mkdir(parents=True, exist_ok=True)
+        with (self.scratch / "said").open("w") as said:
+            return subprocess.Popen(
+                list(self.command),
+                cwd=self.folder,
+                env={
+                    **self.environment,
+                    MARK: str(self.scratch),
+                    "TMPDIR": str(self.scratch / "tmp"),
+                    "JUPYTER_RUNTIME_DIR": str(self.scratch / "jupyter"),
+                },
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+
+    def end(self) -> Any:
+        """Run it to its end and return its table."""
+        process = self.start()
+        code = process.wait(timeout=600)
+        assert code == 0, self.said()
+        self.sound()
+        return self.table(self.said())
+
+    def said(self) -> str:
+        """Return all that the last run said."""
+        return (self.scratch / "said").read_text()
+
+    def processes(self) -> list[psutil.Process]:
+        """Return all that it started and that is not dead, whatever group it has moved to."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == str(self.scratch) and is_alive(process):
+                    found.append(process)
+            except psutil.Error:
+                continue  # another's, or gone while we asked
+        return found
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill_main(process: subprocess.Popen[str], _: Sequence[psutil.Process]) -> None:
+    """Kill the command alone: what it started must end by itself."""
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def kill_group(process: subprocess.Popen[str], _: Sequence[psutil.Process]) -> None:
+    """Kill its process group, which a notebook's process is not in: that must end by itself."""
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def kill_all(process: subprocess.Popen[str], all_of_it: Sequence[psutil.Process]) -> None:
+    """Kill all of it, as a power cut or the end of a cluster's job does."""
+    os.killpg(process.pid, signal.SIGKILL)
+    for one in all_of_it:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
+WAYS = (kill_main, kill_group, kill_all)
+
+
+def put_to_death(work: Work, kills: int, *, seed: int) -> int:
+    """Kill a work ``kills`` times, and let the same command go on after each.
+
+    The moments are uniform over the time that an undisturbed run took. The next run begins at
+    once, while what the killed one left running may still be there. Few kills come one after the
+    other before the work may end; of many, each meets it with all before it.
+    Returns how many kills found something done already, which was then not done again.
+    """
+    work.anew()
+    began = time.monotonic()
+    expected = work.end()
+    duration = time.monotonic() - began
+    assert expected
+
+    moments, ways = random.Random(seed), itertools.cycle(WAYS)
+    in_a_row = 1 if kills > len(WAYS) else kills
+    done = late = useful = 0
+    left: list[psutil.Process] = []
+    work.anew()
+    while done < kills:
+        process = work.start()
+        time.sleep(moments.uniform(0, duration))
+        if process.poll() is not None:
+            late += 1  # it was quicker this time: that was no kill
+            assert late <= 2 + kills, "most runs are over before the moment of their kill"
+            work.anew()
+            continue
+        left = work.processes()
+        next(ways)(process, left)
+        process.wait()
+        done += 1
+        work.sound()
+        kept = work.kept()
+        useful += bool(kept)
+        if done % in_a_row:
+            continue
+        assert work.end() == expected
+        wait_for(lambda left=left: not any(map(is_alive, left)), PATIENCE)
+        # Whatever an orphan might still have written, it has written by now.
+        work.sound()
+        assert work.table(work.said()) == expected
+        assert {name: work.kept().get(name) for name in kept} == kept, "made a second time"
+        work.anew()
+    return useful
+
+
+def times_written(files: Iterator[Path]) -> dict[str, int]:
+    return {str(file): file.stat().st_mtime_ns for file in files}
+
+
+# --- a grid --------------------------------------------------------------------------------------
+
+GRID = """
+import sys
+
+from mflib.experiment.store import Store
+from mflib.experiment.training import Grid, trainability
+
+grid = Grid(
+    sigma_w2=(1.2, 1.76, 2.5),
+    depths=(3, 5, 8, 12),
+    seeds=(0, 1),
+    width=60,
+    dataset="digits",
+    batch_size=32,
+    steps=40,
+    learning_rate=1e-2,
+)
+table = trainability(grid, store=Store(sys.argv[1]), device="cpu", progress=False)
+print(table.to_csv(index=False))  # every digit
+"""
+
+
+def test_a_killed_grid_goes_on_and_ends_the_same(tmp_path, counts: Counts, fault) -> None:
+    root = tmp_path / "shards"
+
+    def anew() -> None:
+        for file in root.rglob("*.*"):
+            file.unlink()
+
+    def records() -> list[Path]:
+        return sorted(root.glob("*/[!.]*.json"))
+
+    def sound() -> None:
+        for file in records():
+            record = json.loads(file.read_text())
+            assert len(Store(root).read(record["key"])) == 3  # its checksum is checked here
+        whole = {file.with_suffix("").stem for file in root.glob("*/[!.]*.*")}
+        assert all(re.fullmatch("[0-9a-f]{32}", name) for name in whole), whole
+
+    work = Work(
+        command=[sys.executable, "-c", GRID, str(root)],
+        folder=tmp_path,
+        environment={**os.environ, "PYTHONPATH": str(HERE)},
+        scratch=tmp_path / "work",
+        anew=anew,
+        sound=sound,
+        table=lambda said: said,
+        kept=lambda: times_written(iter(records())),
+    )
+    put_to_death(work, counts.kills, seed=1)
+    fault(kind=KIND, target="grid", times=counts.kills, outcome="same table, nothing twice")
+
+
+# --- a notebook ----------------------------------------------------------------------------------
+
+
+def notebook_without_times(file: Path) -> dict[str, Any]:
+    """Return an executed notebook, without how long it and its figures took."""
+    text = file.read_text(encoding="utf-8")
+    # In words too, in the line under a figure and in the sentence under a certificate.
+    text = re.sub(r"(· |in )[0-9.e-]+ s\b", r"\1some s", text)
+    notebook = json.loads(text)
+    assert len(notebook["metadata"]["mflib"]["digest"]) == 16
+    for name in ("seconds", "content_sha256"):
+        notebook["metadata"]["mflib"].pop(name, None)
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if "mflib" in output.get("metadata", {}):
+                output["metadata"]["mflib"].get("provenance", {}).pop("seconds", None)
+    return notebook
+
+
+def is_whole(file: Path) -> None:
+    """Check that an executed notebook is absent, or finished to its last cell."""
+    if file.exists():
+        code = [cell for cell in notebook_without_times(file)["cells"] if "outputs" in cell]
+        assert code
+        assert all(cell["execution_count"] for cell in code)
+
+
+def run_of(root: Path, environment: dict[str, str], name: str, scratch: Path) -> Work:
+    """Return the execution of one notebook into a folder of its own."""
+    out = scratch / "out" / "executed.ipynb"
+    out.parent.mkdir(parents=True)
+
+    def sound() -> None:
+        is_whole(out)
+        assert [p for p in out.parent.iterdir() if not p.name.startswith(".")] in ([], [out])
+
+    return Work(
+        command=[sys.executable, "-m", "mflib.cli", "run", name, "-o", str(out)],
+        folder=root,
+        environment=environment,
+        scratch=scratch,
+        anew=lambda: out.unlink(missing_ok=True),
+        sound=sound,
+        table=lambda _: notebook_without_times(out),
+    )
+
+
+def test_a_killed_notebook_is_run_again_and_ends_the_same(tmp_path, counts: Counts, fault) -> None:
+    project = make_project(tmp_path / "project", ["alpha"])
+    work = run_of(project.root, project.environment, "alpha", tmp_path / "work")
+    put_to_death(work, counts.kills, seed=2)
+    fault(kind=KIND, target="notebook", times=counts.kills, outcome="same notebook")
+
+
+def test_a_killed_chapter_is_run_again_and_ends_the_same(tmp_path, counts: Counts, fault) -> None:
+    if counts.kills < 20:
+        pytest.skip("minutes long: with MFLIB_FAULTS=full only")
+    work = run_of(HERE, dict(os.environ), "sigmoid-theorem", tmp_path / "work")
+    put_to_death(work, counts.kills, seed=3)
+    fault(kind=KIND, target="chapter", times=counts.kills, outcome="same notebook, figures too")
+
+
+# --- make book -----------------------------------------------------------------------------------
+
+
+def build_of(project: Project, scratch: Path) -> Work:
+    """Return the making of the small project's book, as make starts it."""
+
+    def anew() -> None:
+        for file in (*project.root.glob("notebooks/*.ipynb"), project.root / "_build/book.json"):
+            file.unlink(missing_ok=True)
+
+    def sound() -> None:
+        whole_or_absent(project)
+
+    command = f"MFLIB_FOLLOW_PARENT=1 {sys.executable} -m mflib.build book; exit $?"
+    return Work(
+        command=["sh", "-c", command],
+        folder=project.root,
+        environment=project.environment,
+        scratch=scratch,
+        anew=anew,
+        sound=sound,
+        table=lambda _: results(project),
+        kept=lambda: times_written(project.root.glob("notebooks/*.ipynb")),
+    )
+
+
+def with_stand_in(project: Project) -> Project:
+    """Put a stand-in for Jupyter Book, which takes seconds, in its place."""
+    stand_in = project.root / "jupyter_book" / "cli"
+    stand_in.mkdir(parents=True)
+    (stand_in.parent / "__init__.py").write_text("")
+    (stand_in / "__init__.py").write_text("")
+    (stand_in / "main.py").write_text(QUICK_JUPYTER_BOOK)
+    return project
+
+
+def test_a_killed_make_book_goes_on_and_ends_the_same(tmp_path, counts: Counts, fault) -> None:
+    project = with_stand_in(make_project(tmp_path / "project"))
+    put_to_death(build_of(project, tmp_path / "work"), counts.kills, seed=4)
+    fault(kind=KIND, target="make book", times=counts.kills, outcome="same book, nothing twice")
