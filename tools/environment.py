@@ -1,6 +1,7 @@
 """Make the project's environment, ``.venv``, with the versions that ``requirements.lock`` says.
 
-``environment.py classroom`` adds what ``requirements-classroom.lock`` names, to the same place.
+``environment.py classroom`` adds what ``requirements-classroom.lock`` names, to the same place, and
+``environment.py cluster`` what ``requirements-cluster.lock`` names.
 
 A new environment holds what the lock names and what that needs. After a change of the lock, what
 it names is brought to its versions, and what it no longer names stays: the lock cannot tell that
@@ -22,7 +23,11 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
-LOCKS = {"book": "requirements.lock", "classroom": "requirements-classroom.lock"}
+LOCKS = {
+    "book": "requirements.lock",
+    "classroom": "requirements-classroom.lock",
+    "cluster": "requirements-cluster.lock",
+}
 DONE = os.path.join(VENV, "complete")
 LOG = os.path.join(ROOT, "_build", "setup.log")
 
