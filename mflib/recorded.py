@@ -117,9 +117,19 @@ def table(name: str, **options: Any) -> pd.DataFrame:
 
 
 def arrays(name: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a file of results/, by its name (.npz). Raises Damaged as `read`."""
-    with np.load(io.BytesIO(read(paths.results() / name)), allow_pickle=False) as stored:
-        return dict(stored)
+    """Return the arrays of a file of results/, by its name (.npz).
+
+    Raises Damaged as `read`, and for a file of anything but plain arrays.
+    """
+    file = paths.results() / name
+    content = read(file)
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            return dict(stored)
+    except Exception:  # objects, which could run code of their own, or no archive at all
+        raise Damaged(
+            f"{_place(file)} holds other things than plain arrays: {_remedy(file)}"
+        ) from None
 
 
 def _sha256(content: bytes) -> str:

@@ -30,6 +30,7 @@ STAGES = (1, 2, 3)
 _FOLDER = "vgg19_stages"
 _KINDS = ("vgg_normalised", "feature_invertor")
 _VGG16 = (2, 2, 3, 3, 3)  # convolutions before each max-pooling
+_PICTURES = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 _AT_ONCE = 16  # channels decoded together
 # torchvision's normalisation: mean and deviation of ImageNet's red, green and blue.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -78,21 +79,23 @@ def photograph(source: str | os.PathLike[str]) -> Tensor:
     """Return a photograph (3, H, W) in [0, 1].
 
     ``source``: "china" or "flower", the two that come with scikit-learn (CC BY 2.0), or the path
-    of a picture. Raises ValueError for a file that is no picture.
+    of a picture. Raises ValueError for a file that is none of these kinds.
     """
     from sklearn.datasets import load_sample_image
 
     if source in ("china", "flower"):
         pixels = load_sample_image(f"{source}.jpg")
     else:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
         try:
-            with Image.open(source) as opened:
+            # Only these: PostScript, say, is a program, which Ghostscript would run.
+            with Image.open(source, formats=_PICTURES) as opened:
                 pixels = np.asarray(opened.convert("RGB"))
-        except (OSError, UnidentifiedImageError):
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             raise ValueError(
-                f'photograph {str(source)!r} must be "china", "flower" or the path of a picture'
+                f'photograph {str(source)!r} must be "china", "flower" or the path of a picture '
+                f"({', '.join(_PICTURES)})"
             ) from None
     return torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1).div_(255)
 

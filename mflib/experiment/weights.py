@@ -19,7 +19,6 @@ import dataclasses
 import hashlib
 import math
 import os
-import pickle
 import socket
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -443,8 +442,11 @@ def _read(path: Path) -> Mapping[str, Any]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
+        _check_members(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
+    except data.DataDamaged:
+        raise
+    except Exception:  # what reading any bytes as a pickle may end in is no short list
         raise ValueError(
             f"{path} is no file of plain tensors, and nothing else is loaded, since it could run "
             "code of its own: write it again with torch.save(model.state_dict(), path)"
@@ -454,11 +456,22 @@ def _read(path: Path) -> Mapping[str, Any]:
     return found
 
 
+def _check_members(path: Path) -> None:
+    """Raise DataDamaged where a part of a zip archive has a wrong checksum: torch reads past it."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if member := archive.testzip():
+                raise data.DataDamaged(
+                    f"{path} is damaged (its part {member} does not have its checksum): fetch it "
+                    "again"
+                )
+
+
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError, TypeError):
+    except Exception:
         raise ValueError(
             f"{path} is no archive of plain arrays: write it again with numpy.savez"
         ) from None
