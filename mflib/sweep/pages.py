@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import math
 import re
@@ -57,6 +58,7 @@ class Column:
 
     title: str
     number: bool = False
+    sign: str = ""
 
 
 def write(
@@ -176,37 +178,42 @@ def index_table(
     columns += [Column(name, frame[name].dtype.kind in "if") for name in varied]
     columns += [Column("outcome")]
     columns += [
-        Column(f"{claims.SIGNS[tables.COUNTS[name]]} {tables.COUNTS[name]}", True)
-        for name in counts
+        Column(tables.COUNTS[name], True, claims.SIGNS[tables.COUNTS[name]]) for name in counts
     ]
     columns += [Column(name.removeprefix("ours "), frame[name].dtype.kind in "if") for name in ours]
     columns += [Column("seconds", True), Column("device"), Column("notebook")]
     rows = []
     for row in frame.to_dict("records"):
-        digest = row["point"]
-        cells = [Cell(digest, digest, link=f"points/{digest}.html")]
-        cells += [cell(row[name]) for name in varied]
-        outcome = row["outcome"]
+        digest, outcome = row["point"], row["outcome"]
         reason = "" if pd.isna(row["error"]) else f": {shortened(row['error'])}"
-        cells += [Cell(f"{outcome}{reason}", outcome, f"long {css(outcome)}", SIGNS[outcome])]
-        cells += [cell(row[name]) for name in (*counts, *ours)]
-        cells += [cell(row["seconds"]), cell(row["device"])]
-        path = row["notebook"]
-        cells += [Cell("") if pd.isna(path) else Cell("open", path, link=path)]
-        rows.append(cells)
+        path = "" if pd.isna(row["notebook"]) else row["notebook"]
+        rows.append(
+            [
+                Cell(digest[:8], digest, link=f"points/{digest}.html"),
+                *(cell(row[name], exact=True) for name in varied),
+                Cell(
+                    outcome + reason,
+                    outcome,
+                    f"{css(outcome)}{' long' * (len(reason) > 40)}",
+                    SIGNS[outcome],
+                ),
+                *(cell(row[name]) for name in (*counts, *ours, "seconds", "device")),
+                Cell("open" if path else "–", path, link=path),
+            ]
+        )
     return columns, rows
 
 
-def cell(value: Any) -> Cell:
-    """Return a value of the table as a cell; a dash where there is none."""
+def cell(value: Any, *, exact: bool = False) -> Cell:
+    """Return a value of the table as a cell, a number in six digits or exact; a dash for none."""
     if not isinstance(value, list) and pd.isna(value):
-        return Cell("–", css="number" if isinstance(value, float) else "")
+        return Cell("–")
     if isinstance(value, bool) or not isinstance(value, int | float):
         text = written(value)
         return Cell(text, text, "long" if len(text) > 24 else "")
     # JavaScript reads the infinite ones by another name than Python.
     sort = str(value).replace("inf", "Infinity")
-    return Cell(f"{value:.6g}" if isinstance(value, float) else str(value), sort, "number")
+    return Cell(written(value) if exact else number(value), sort)
 
 
 def title(manifest: Mapping[str, Any], count: int) -> str:
@@ -235,23 +242,35 @@ def listed(words: Sequence[str]) -> str:
 def command(manifest: Mapping[str, Any]) -> str:
     """Return the command that makes the sweep: the recorded one, or the grid that it is.
 
-    Empty where the points are no full grid and none is recorded.
+    Empty where none is recorded and the points are no full grid, or the notebook is gone.
     """
+    from mflib import notebooks, parameters
+
     if manifest.get("command"):
         return str(manifest["command"])
     points, varied = manifest["points"], manifest["varied"]
     axes = {
         n: list({repr(p["values"][n]): p["values"][n] for p in points}.values()) for n in varied
     }
-    if len(points) != math.prod(map(len, axes.values())):
+    entries = itertools.chain(*axes.values())
+    if len(points) != math.prod(map(len, axes.values())) or any(type(v) is list for v in entries):
         return ""
-    if any(isinstance(value, list) for axis in axes.values() for value in axis):
+    try:
+        known = notebooks.takes(manifest["notebook"])
+        usual = notebooks.profile(manifest["profile"], manifest["notebook"])
+        usual = parameters.resolve(known, usual)
+        fixed = [
+            f"{name}={parameters.to_text(known[name], value)}"
+            for name, value in points[0]["values"].items()
+            if name not in varied and value != usual[name]
+        ]
+    except (ValueError, KeyError):
         return ""
-    grid = [
-        f"--grid {shlex.quote(name + '=' + ','.join(map(written, axis)))}"
-        for name, axis in axes.items()
-    ]
-    return " ".join(["mflib sweep", manifest["notebook"], "--profile", manifest["profile"], *grid])
+    words = ["mflib", "sweep", manifest["notebook"], "--profile", manifest["profile"]]
+    words += [word for pair in fixed for word in ("-p", pair)]
+    for name, axis in axes.items():
+        words += ["--grid", f"{name}={','.join(parameters.to_text(known[name], v) for v in axis)}"]
+    return shlex.join(words)
 
 
 # --- the page of a run ----------------------------------------------------------------------------
@@ -323,7 +342,7 @@ def point(
         before=around[0],
         after=around[1],
         links=links,
-        error=(outcome or {}).get("error") or tables.unsound(runs / name / f"{digest}.json"),
+        error=outcome["error"] if outcome else tables.unsound(runs / name / f"{digest}.json"),
         traceback=traceback(notebook),
         verdicts=[
             {

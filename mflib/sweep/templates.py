@@ -51,15 +51,20 @@ figure img { max-width: 100%; height: auto; background: #fff; border-radius: 0.4
   border: 1px solid var(--line); padding: 0.4rem; display: block; }
 figcaption { margin-top: 0.6rem; max-width: 50rem; font-size: 0.95rem; }
 figcaption p { margin: 0 0 0.3rem; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 0.4rem; }
+.scroll { position: relative; overflow-x: auto; border: 1px solid var(--line);
+  border-radius: 0.4rem; }
 table { border-collapse: collapse; font-size: 0.9rem; min-width: 100%; }
 caption { text-align: left; padding: 0.6rem 0.75rem; color: var(--faint); }
 th, td { padding: 0.35rem 0.75rem; text-align: left; vertical-align: top;
   border-top: 1px solid var(--line); }
 thead th { background: var(--raised); border-top: 0; vertical-align: bottom; white-space: nowrap; }
-tbody th { font-weight: 600; }
+tbody th { font-weight: 400; }
+tbody th code { font-weight: 600; }
+table.sortable td, table.sortable th { white-space: nowrap; }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.long { min-width: 14rem; max-width: 28rem; overflow-wrap: anywhere; }
+td.long, table.sortable td.long { min-width: 14rem; max-width: 28rem; white-space: normal;
+  overflow-wrap: anywhere; }
 tbody tr:hover { background: var(--raised); }
 thead button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0;
   padding: 0; cursor: pointer; white-space: nowrap; }
@@ -111,7 +116,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 # A formula stands in the page as readable text; where MathJax is there, it is set from its TeX.
 MATH = """\
 window.MathJax = {
-  loader: { load: [] },
+  svg: { scale: 0.95 },
   options: { enableMenu: false, ignoreHtmlClass: "no-math", processHtmlClass: "math" },
   startup: {
     ready() {
@@ -180,7 +185,10 @@ INDEX = """\
 <caption>{{ rows | length }} points in the order of the sweep</caption>
 <thead><tr>
 {% for column in columns %}
-<th scope="col"{% if column.number %} class="number"{% endif %}>{{ column.title }}</th>
+<th scope="col"{% if column.number %} class="number"{% endif %}>
+{%- if column.sign %}<span aria-hidden="true" title="{{ column.title }}">{{ column.sign }}</span>
+<span class="unseen">{{ column.title }}</span>
+{%- else %}{{ column.title }}{% endif %}</th>
 {% endfor %}
 </tr></thead>
 <tbody>
@@ -190,7 +198,8 @@ INDEX = """\
 {% if loop.first %}
 <th scope="row" data-sort="{{ cell.sort }}"><a href="{{ cell.link }}">{{ cell.text }}</a></th>
 {% else %}
-<td{% if cell.css %} class="{{ cell.css }}"{% endif %} data-sort="{{ cell.sort }}">
+<td class="{{ 'number ' if columns[loop.index0].number }}{{ cell.css }}"
+ data-sort="{{ cell.sort }}">
 {%- if cell.sign %}<span aria-hidden="true">{{ cell.sign }}</span> {% endif -%}
 {%- if cell.link %}<a href="{{ cell.link }}">{{ cell.text }}</a>
 {%- else %}{{ cell.text }}{% endif -%}
@@ -249,14 +258,14 @@ profile</p>
 <caption>{{ verdicts | length }} claims and errata of the paper, in the order of the notebook
 </caption>
 <thead><tr><th scope="col">Verdict</th><th scope="col">Claim</th><th scope="col">Printed</th>
-<th scope="col">Here</th><th scope="col">Tolerance</th></tr></thead>
+<th scope="col">Here</th><th scope="col" class="number">Tolerance</th></tr></thead>
 <tbody>
 {% for one in verdicts %}
 <tr><td class="state {{ one.css }}"><span aria-hidden="true">{{ one.sign }}</span>
 {{ one.verdict }}</td>
 <th scope="row"><code>{{ one.id }}</code><br><span class="faint">{{ one.statement }}</span></th>
 <td class="long">{{ one.paper }}</td><td class="long">{{ one.ours }}</td>
-<td>{{ one.tolerance }}</td></tr>
+<td class="number">{{ one.tolerance }}</td></tr>
 {% endfor %}
 </tbody>
 </table>
@@ -267,8 +276,7 @@ profile</p>
 <h2>Figures</h2>
 {% for one in figures %}
 <figure id="{{ one.id }}">
-<img src="data:image/png;base64,{{ one.picture }}" alt="{{ one.alt }}" loading="lazy"
-{%- if one.width %} width="{{ one.width }}"{% endif %}>
+<img src="data:image/png;base64,{{ one.picture }}" alt="{{ one.alt }}" width="{{ one.width }}">
 <figcaption>{{ one.caption }}</figcaption>
 </figure>
 {% endfor %}
