@@ -6,45 +6,16 @@ are put in place whole, every process it started ends with it, and its lock dies
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from mflib import notebooks, paths
-
-PATIENCE = 5.0
-"""Seconds to wait for another build: one that was killed needs a moment until its last process
-has seen it."""
-
-
-def follow_parent(*, interval: float = 0.2) -> None:
-    """End this process soon after the one that started it has ended, if the latter asks for it.
-
-    A killed ``make`` or Snakemake cannot stop what it started, which would go on to write into
-    the next build. It asks by MFLIB_FOLLOW_PARENT in the environment; a shell does not, so a build
-    started by hand outlives its terminal.
-    """
-    if not os.environ.get("MFLIB_FOLLOW_PARENT"):
-        return
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(interval)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True, name="follow-parent").start()
-
+from mflib import notebooks, paths, workflow
 
 # --- what is stale ----------------------------------------------------------------------
 
@@ -133,7 +104,7 @@ def _child(*arguments: str, log: IO[str]) -> None:
 
 
 _JUPYTER_BOOK = (
-    "from mflib.build import follow_parent; follow_parent(); "
+    "from mflib.workflow import follow_parent; follow_parent(); "
     "from jupyter_book.cli.main import main; main()"
 )
 
@@ -174,55 +145,15 @@ def _complaints(log_file: Path) -> str:
 # --- make book --------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Hold the lock of builds in this project, or raise RuntimeError if another build goes on.
-
-    The kernel drops the lock with the process that holds it, so a dead build never blocks.
-    """
-    paths.build().mkdir(parents=True, exist_ok=True)
-    with (paths.build() / "lock").open("a+", encoding="utf-8") as file:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    raise RuntimeError(
-                        "another 'make book' is at work in this folder (process "
-                        f"{file.read().strip() or 'unknown'}): wait until it has ended, or stop it"
-                    ) from None
-                time.sleep(0.1)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-
-
 def _snakemake(*arguments: str) -> None:
-    """Run Snakemake in this process, so that nothing lies between us and what it starts.
-
-    What it says goes to a log; what its jobs say, which are processes, goes to the terminal.
-    Raises RuntimeError if it fails, with its words where nobody knows why already.
-    """
-    from snakemake.cli import main
-
+    """Run Snakemake in the project. Raises RuntimeError if it fails."""
     os.chdir(paths.root())
-    log_file = paths.build() / "snakemake.log"
-    with log_file.open("w", encoding="utf-8") as log, contextlib.redirect_stderr(log):
-        try:
-            main(list(arguments))
-        except SystemExit as end:
-            code = end.code
-        else:
-            code = 0
-    if code:
-        said = log_file.read_text(encoding="utf-8")
-        explained = ("CalledProcessError", "Terminating processes", "Will exit after")
-        why = "" if any(words in said for words in explained) else f":\n{said.strip()}"
-        raise RuntimeError(f"stopped; what is done is kept (see also {log_file}){why}")
+    log = paths.build() / "snakemake.log"
+    try:
+        workflow.snakemake(*arguments, log=log)
+    except workflow.Stopped as end:
+        why = f":\n{end}" if str(end) else ""
+        raise RuntimeError(f"stopped; what is done is kept (see also {log}){why}") from None
 
 
 def _duration(seconds: float) -> str:
@@ -236,12 +167,19 @@ def book(started: float) -> int:
     ``started`` is when it began, in seconds since the epoch.
     """
     try:
-        with _alone():
+        with workflow.alone(paths.build() / "lock"):
             stale = [n for n in notebooks.names() if not notebooks.is_fresh(notebooks.plan(n))]
             print(f"Notebooks to execute: {', '.join(stale) or 'none'}", flush=True)
             # Our lock stands in for Snakemake's, which a killed run leaves behind.
             options = ("--cores", "all", "--nolock", "--rerun-incomplete", "--scheduler", "greedy")
             _snakemake("book", *options, "--rerun-triggers", "mtime")
+    except workflow.Busy as busy:
+        print(
+            "make book: another 'make book' is at work in this folder (process "
+            f"{busy.holder}): wait until it has ended, or stop it",
+            file=sys.stderr,
+        )
+        return 1
     except (RuntimeError, ValueError, SyntaxError) as error:
         print(f"make book: {error}", file=sys.stderr)
         return 1
@@ -252,7 +190,7 @@ def book(started: float) -> int:
 
 def main(arguments: list[str]) -> int:
     """Do what the Makefile and the Snakefile ask for: ``book [START]`` or ``html``."""
-    follow_parent()
+    workflow.follow_parent()
     if arguments == ["html"]:
         try:
             html()

@@ -1,4 +1,4 @@
-"""The command line: ``mflib run``, ``params``, ``list``, ``convert``, ``check``."""
+"""The command line: ``mflib run``, ``sweep``, ``params``, ``list``, ``convert``, ``check``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mflib.sweep.launch import Work
 
 app = typer.Typer(
     help="Mean-field theory of deep networks: run and look into the chapters of the book.",
@@ -49,16 +52,18 @@ def _bad_input_exits_2() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def _assignments(pairs: list[str]) -> dict[str, str]:
+def _assignments(pairs: list[str], option: str = "-p", example: str = "seed=1") -> dict[str, str]:
     """Return {name: text} of ``name=text`` pairs; ValueError for anything else or a name twice."""
     given: dict[str, str] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         name = name.strip()
         if not (name and equals):
-            raise ValueError(f"-p {pair!r} is no name=value: write, for example, -p seed=1")
+            raise ValueError(
+                f"{option} {pair!r} is no name=value: write, for example, {option} {example}"
+            )
         if name in given:
-            raise ValueError(f"-p {name} is given twice: give it once")
+            raise ValueError(f"{option} {name} is given twice: give it once")
         given[name] = text
     return given
 
@@ -97,9 +102,9 @@ def run(
     Exit code 2: something was asked for that is unknown, of a wrong type or out of range; nothing
     was executed or written. Exit code 1: a cell failed; the partly executed notebook is kept.
     """
-    from mflib import build, notebooks
+    from mflib import notebooks, workflow
 
-    build.follow_parent()
+    workflow.follow_parent()
     _stop_on_terminate()
     with _bad_input_exits_2():
         wanted = notebooks.plan(name, profile, _assignments(parameter or []))
@@ -118,6 +123,104 @@ def run(
     print(f"Written: {target}", file=sys.stderr)
     if output is None and parameter:
         print("The next 'make book' replaces it: keep your own runs with -o.", file=sys.stderr)
+
+
+@app.command()
+def sweep(
+    what: Annotated[
+        str, typer.Argument(help="The notebook, as 'mflib list' names it, or a YAML file.")
+    ],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid",
+            "-g",
+            help="name=first,second or name=linspace(low,high,n) or name=logspace(low,high,n); "
+            "values that are lists are parted by ';'. May be repeated: every combination runs.",
+        ),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", help="name=value, the same in every run."),
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="The set of parameters to start from; quick if not given.")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", help="How many runs side by side; as many as fit if not given."
+        ),
+    ] = None,
+    show: Annotated[
+        str | None, typer.Option(help="The result that the figure shows: a claim's or figure's id.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="List what would run.")] = False,
+    again: Annotated[bool, typer.Option(help="Run again what failed.")] = False,
+    executor: Annotated[str, typer.Option(help="local, slurm or kubernetes.")] = "local",
+    snakemake: Annotated[
+        str, typer.Option(help="Further options for Snakemake, as one text.")
+    ] = "",
+) -> None:
+    """Execute a notebook at many points, none twice; the same command goes on after a stop.
+
+    Exit code 2: something was asked for that is unknown, of a wrong type or out of range; nothing
+    was executed or written. Exit code 1: runs failed or did not finish; the others did.
+    """
+    import shlex
+
+    from mflib import workflow
+    from mflib.sweep import launch, points
+
+    workflow.follow_parent()
+    with _bad_input_exits_2():
+        if jobs is not None and jobs < 1:
+            raise ValueError(f"--jobs {jobs} is no number of runs: give 1 or more")
+        if what.endswith((".yaml", ".yml")):
+            if grid or parameter or profile:
+                raise ValueError(f"{what} says which points: leave --grid, -p and --profile out")
+            asked = points.from_file(Path(what), show=show)
+        else:
+            asked = points.from_options(
+                what,
+                _assignments(grid or [], "--grid", "seed=0,1,2"),
+                profile=profile or "quick",
+                fixed=_assignments(parameter or []),
+                show=show,
+            )
+        work = launch.prepare(asked, executor=executor)
+        if work.bad:
+            for bad in work.bad:
+                print(f"mflib: {bad.point}: {bad.why}", file=sys.stderr)
+            total = len(work.bad) + len(work.plans)
+            raise ValueError(f"{len(work.bad)} of {total} points cannot be run; none was begun")
+        if dry_run:
+            _print_points(work)
+            return
+        try:
+            code = launch.run(
+                work, jobs=jobs, executor=executor, more=shlex.split(snakemake), again=again
+            )
+        except workflow.Busy as busy:
+            print(
+                f"mflib: this sweep is at work already (process {busy.holder}): wait until it has "
+                "ended, or stop it",
+                file=sys.stderr,
+            )
+            code = 1
+    raise typer.Exit(code)
+
+
+def _print_points(work: Work) -> None:
+    states = work.states()
+    rows = []
+    for number, plan in enumerate(work.plans, 1):
+        state = states[plan.point()]
+        said = "to run" if state is None else f"done ({state['outcome']})"
+        rows.append((str(number), *(str(plan.values[name]) for name in work.varied()), said))
+    _print_table(("", *work.varied(), "state"), rows)
+    left = sum(state is None for state in states.values())
+    print(f"{left} of {len(rows)} to run, in {work.folder}")
 
 
 @app.command()

@@ -42,6 +42,10 @@ class CellError(Exception):
         self.kept = kept
 
 
+class KernelDied(CellError):
+    """The notebook's process ended or could not begin, through no fault that its code tells of."""
+
+
 # --- which chapters there are, and what they take ---------------------------------------------
 
 
@@ -136,6 +140,14 @@ for _tag, _pattern in _CORE_SCHEMA.items():
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), None)
 
 
+def read_yaml(file: Path) -> Any:
+    """Return what a YAML file holds. Raises ValueError, in one sentence, where it is none."""
+    try:
+        return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+
+
 def profiles() -> tuple[str, ...]:
     """Return the names of all profiles, sorted."""
     return tuple(sorted(p.stem for p in (paths.notebooks() / "profiles").glob("*.yaml")))
@@ -149,10 +161,7 @@ def profile(which: str, name: str) -> dict[str, Any]:
     if which not in profiles():
         raise ValueError(f"no profile {which!r}: {parameters.nearest(which, profiles())}")
     file = paths.notebooks() / "profiles" / f"{which}.yaml"
-    try:
-        blocks = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+    blocks = read_yaml(file)
     if not isinstance(blocks, dict) or name not in blocks:
         has = ", ".join(map(str, blocks)) if isinstance(blocks, dict) and blocks else "none"
         raise ValueError(
@@ -184,6 +193,10 @@ class Plan:
     def digest(self) -> str:
         """Return a hash of the plan: sixteen hexadecimal digits of SHA-256."""
         return hashlib.sha256(self.text().encode()).hexdigest()[:16]
+
+    def point(self) -> str:
+        """Return a hash of what the result depends on, which is all but the profile's name."""
+        return Plan(self.name, "", self.values, self.files).digest()
 
 
 def hashes(files: list[Path]) -> dict[str, str]:
@@ -220,6 +233,44 @@ def _check_device(device: Any) -> None:
         )
 
 
+class Planner:
+    """What decides executions of one chapter at one profile; files are read once, in the making.
+
+    ``elsewhere`` says that another machine executes, so that CUDA may be asked for where there is
+    none. Raises ValueError, with one sentence, where there is no such chapter or profile, or the
+    profile is not sound.
+    """
+
+    def __init__(
+        self, name: str, profile_name: str = DEFAULT_PROFILE, *, elsewhere: bool = False
+    ) -> None:
+        self.name, self.profile, self.elsewhere = name, profile_name, elsewhere
+        self.known = takes(name)
+        try:
+            self.usual = parameters.resolve(self.known, profile(profile_name, name))
+        except ValueError as error:
+            raise ValueError(f"profile {profile_name}, notebook {name}: {error}") from None
+        self.files = hashes(inputs(name))
+
+    def typed(self, values: Mapping[str, Any]) -> Plan:
+        """Return the plan with ``values`` over the profile's. Raises ValueError as `plan`."""
+        resolved = parameters.resolve(self.known, {**self.usual, **values})
+        if not self.elsewhere:
+            _check_device(resolved.get("device"))
+        return Plan(self.name, self.profile, resolved, self.files)
+
+    def given(self, values: Mapping[str, Any]) -> Plan:
+        """Return the plan with ``values``, of which text is read as from a command line."""
+        return self.typed(
+            {
+                key: parameters.from_text(self.known[key], value)
+                if isinstance(value, str) and key in self.known
+                else value
+                for key, value in values.items()
+            }
+        )
+
+
 def plan(
     name: str, profile_name: str = DEFAULT_PROFILE, given: Mapping[str, Any] | None = None
 ) -> Plan:
@@ -229,20 +280,7 @@ def plan(
     sentence, for whatever is unknown, of a wrong type or out of range, and for CUDA where there is
     none; nothing is executed.
     """
-    known = takes(name)
-    try:
-        from_profile = parameters.resolve(known, profile(profile_name, name))
-    except ValueError as error:
-        raise ValueError(f"profile {profile_name}, notebook {name}: {error}") from None
-    typed = {
-        key: parameters.from_text(known[key], value)
-        if isinstance(value, str) and key in known
-        else value
-        for key, value in (given or {}).items()
-    }
-    values = parameters.resolve(known, {**from_profile, **typed})
-    _check_device(values.get("device"))
-    return Plan(name, profile_name, values, hashes(inputs(name)))
+    return Planner(name, profile_name).given(given or {})
 
 
 def command(decided: Plan) -> str:
@@ -276,9 +314,47 @@ def record(file: Path) -> dict[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
+_CHECKSUM = "content_sha256"
+
+
+def _sealed(notebook: Any) -> str:
+    """Return a notebook as text that states its checksum: of the text with zeros in its place."""
+    import nbformat
+
+    notebook.metadata["mflib"][_CHECKSUM] = "0" * 64
+    text = nbformat.writes(notebook)
+    before, after = text.rsplit(_field("0" * 64), 1)
+    return f"{before}{_field(hashlib.sha256(text.encode()).hexdigest())}{after}"
+
+
+def _field(checksum: str) -> str:
+    return f'"{_CHECKSUM}": "{checksum}"'
+
+
+def is_sound(file: Path) -> bool:
+    """Tell whether an executed notebook is, to the byte, as it was written."""
+    stated = str(record(file).get(_CHECKSUM))
+    try:
+        text = file.read_bytes()
+        before, after = text.rsplit(_field(stated).encode(), 1)
+    except (OSError, ValueError):
+        return False
+    blank = before + _field("0" * 64).encode() + after
+    return hashlib.sha256(blank).hexdigest() == stated
+
+
 def is_fresh(wanted: Plan) -> bool:
-    """Tell whether the chapter's executed copy came from exactly this plan."""
-    return record(executed(wanted.name)).get("digest") == wanted.digest()
+    """Tell whether the chapter's executed copy came from exactly this plan, and is as written.
+
+    A copy that was altered since is named in a warning.
+    """
+    file = executed(wanted.name)
+    if record(file).get("digest") != wanted.digest():
+        return False
+    sound = is_sound(file)
+    if not sound:
+        print(f"{file} was altered since it was written: executing it again", file=sys.stderr)
+    return sound
 
 
 def write_atomically(file: Path, text: str) -> None:
@@ -388,7 +464,19 @@ def _kernel_manager(work: Path, command: str) -> type:
         env=_kernel_environment(work, command),
     )
 
+    place: dict[str, str] = {}
+    connection = work / "kernel.json"
+    # The kernel listens on files in a folder of ours alone rather than on network ports, which
+    # another program may take first and other users of the machine may reach. The system allows
+    # such names little more than a hundred characters, and a folder for temporary files may be
+    # deep.
+    if len(str(connection)) < 90:
+        place = {"transport": "ipc", "connection_file": str(connection)}
+
     class ThisPython(AsyncKernelManager):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**place, **settings)
+
         @property
         def kernel_spec(self) -> KernelSpec:
             return spec
@@ -435,25 +523,32 @@ def execute(wanted: Plan, output: Path | None = None, *, progress: bool = True) 
         notebook = _run_papermill(notebook, work, command(wanted), progress=progress)
         record["seconds"] = round(time.monotonic() - started, 1)
         _finish(notebook, {**record, "digest": wanted.digest()})
-        write_atomically(output, nbformat.writes(notebook))
+        write_atomically(output, _sealed(notebook))
         failed_name(output).unlink(missing_ok=True)
         return output
     except CellError as error:
         notebook = nbformat.read(error.kept, as_version=4)
         _finish(notebook, record)
         error.kept = failed_name(output)
-        write_atomically(error.kept, nbformat.writes(notebook))
+        write_atomically(error.kept, _sealed(notebook))
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def _run_papermill(notebook: Any, work: Path, command: str, *, progress: bool) -> Any:
-    """Return the executed notebook; raise CellError, with what was done so far kept in ``work``."""
+    """Return the executed notebook.
+
+    Raises CellError if a cell fails and KernelDied if the notebook's process ends or cannot begin;
+    what was done so far is kept in ``work``.
+    """
+    import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
+    from zmq.error import ZMQError
 
     partial = work / "partial.ipynb"
+    partial.write_text(nbformat.writes(notebook), encoding="utf-8")
     try:
         return papermill.execute_notebook(
             notebook,
@@ -470,9 +565,15 @@ def _run_papermill(notebook: Any, work: Path, command: str, *, progress: bool) -
             traceback="\n".join(error.traceback),
             kept=partial,
         ) from None
-    except DeadKernelError:
-        raise CellError(
-            "the notebook's process died, most often for lack of memory",
+    except (DeadKernelError, ZMQError, RuntimeError) as error:
+        # What a kernel that ends before its first answer raises is a plain RuntimeError.
+        if type(error) is RuntimeError and "ernel" not in str(error):
+            raise
+        began = isinstance(error, DeadKernelError)
+        raise KernelDied(
+            "the notebook's process died, most often for lack of memory"
+            if began
+            else f"the notebook's process could not begin ({error})",
             source="",
             traceback="",
             kept=partial,

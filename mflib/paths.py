@@ -32,6 +32,12 @@ def results() -> Path:
     return root() / "results"
 
 
+def runs() -> Path:
+    """Return the folder of the runs of sweeps: ``MFLIB_RUNS``, or ``runs`` in the project."""
+    named = os.environ.get("MFLIB_RUNS")
+    return Path(named).expanduser().resolve() if named else root() / "runs"
+
+
 def cache() -> Path:
     """Return the folder of data and shards that outlive a build.
 

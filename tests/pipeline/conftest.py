@@ -153,9 +153,19 @@ def make_project(root: Path, names: Sequence[str] = ("alpha", "beta")) -> Projec
     (root / "notebooks" / "profiles").mkdir(parents=True)
     (root / "book").mkdir()
     (package / "report").mkdir(parents=True)
-    for name in ("__init__", "build", "cli", "notebooks", "parameters", "paths", "sources"):
+    for name in (
+        "__init__",
+        "build",
+        "cli",
+        "notebooks",
+        "parameters",
+        "paths",
+        "sources",
+        "workflow",
+    ):
         shutil.copy(HERE / "mflib" / f"{name}.py", package)
     shutil.copy(HERE / "Snakefile", root)
+    shutil.copytree(HERE / "mflib" / "sweep", package / "sweep")
     (package / "report" / "__init__.py").write_text("")
     (package / "report" / "pages.py").write_text(PAGES)
     (package / "shared.py").write_text("BASE = 1\n")

@@ -1,0 +1,290 @@
+"""From a description to finished runs: what is left to do, Snakemake, and the table at the end.
+
+Nothing is kept here between two calls: which runs are done is read from their outcome records
+each time, so the same command goes on after whatever stopped it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mflib import notebooks, parameters, paths, workflow
+from mflib.notebooks import Plan
+from mflib.sweep import points, progress, runs
+from mflib.sweep.points import Sweep
+
+EXECUTORS = ("local", "slurm", "kubernetes")
+
+RETRIES = 2  # of a run whose process died
+
+SNAKEFILE = Path(__file__).with_name("Snakefile")
+
+_NEEDS: dict[str, type] = {"minutes": int, "memory_gb": float, "cores": int, "gpus": int}
+
+
+# --- what a run needs ----------------------------------------------------------------------------
+
+
+def resources_file() -> Path:
+    """Return the file that says what a run of each notebook takes."""
+    return paths.notebooks() / "resources.yaml"
+
+
+def needs(notebook: str, profile: str) -> dict[str, Any]:
+    """Return the minutes, memory (GB), cores and GPUs that a run takes at most.
+
+    Raises ValueError where `resources_file` does not say so, or says anything else.
+    """
+    file = resources_file()
+    if not file.is_file():
+        raise ValueError(f"{file} is not there: it says what a run of each notebook takes")
+    blocks = notebooks.read_yaml(file)
+    block = blocks.get(notebook, {}).get(profile) if isinstance(blocks, dict) else None
+    example = f"'{notebook}: {{{profile}: {{minutes: 30, memory_gb: 3, cores: 2, gpus: 0}}}}'"
+    if not isinstance(block, dict) or set(block) != set(_NEEDS):
+        raise ValueError(f"{file} must say what {notebook} takes, like {example}")
+    for key, value in block.items():
+        right = type(value) in (int, _NEEDS[key])
+        if not right or value < 0 or (value == 0 and key != "gpus"):
+            raise ValueError(f"{file}: {key}: {value!r} of {notebook} is no such number: {example}")
+    return dict(block)
+
+
+def total_memory_gb() -> float:
+    """Return the memory of this machine in GB, or what a limit leaves of it."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        total = min(total, int(limit)) if limit != "max" else total
+    except (OSError, ValueError):
+        pass
+    return total / 1e9
+
+
+def usual_jobs(need: Mapping[str, Any], plans: Sequence[Plan]) -> int:
+    """Return how many runs go side by side unless the user says: as many as fit on this machine.
+
+    One for each GPU where they want one, else one for each core and for each ``memory_gb``.
+    """
+    if uses_gpus(need, plans):
+        return len(runs.visible_gpus())
+    return max(1, min(notebooks.available_cores(), int(total_memory_gb() // need["memory_gb"])))
+
+
+def uses_gpus(need: Mapping[str, Any], plans: Sequence[Plan]) -> bool:
+    """Tell whether runs go on GPUs of this machine."""
+    wanted = any(plan.values.get("device", "cpu") != "cpu" for plan in plans)
+    return wanted and bool(runs.visible_gpus())
+
+
+# --- executors -----------------------------------------------------------------------------------
+
+
+def _slurm_options() -> list[str]:
+    """Return what the Slurm of this machine asks for. Raises ValueError where there is none."""
+    try:
+        said = subprocess.run(
+            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        raise ValueError(
+            "no Slurm answers here ('scontrol show config' fails): give the command on a machine "
+            "that can submit jobs, or leave --executor out"
+        ) from None
+    # Without accounting there is no account to guess, and no sacct to ask for the state of jobs.
+    if re.search(r"AccountingStorageType\s*=\s*(accounting_storage/none|\(null\))", said):
+        return ["--slurm-no-account", "--slurm-status-command", "squeue"]
+    return []
+
+
+def executor_options(executor: str) -> list[str]:
+    """Return Snakemake's options for an executor.
+
+    Raises ValueError where it is unknown, its plugin is not installed, or it does not answer.
+    """
+    if executor not in EXECUTORS:
+        raise ValueError(f"no executor {executor!r}: {parameters.nearest(executor, EXECUTORS)}")
+    if executor == "local":
+        return []
+    import importlib.util
+
+    if importlib.util.find_spec(f"snakemake_executor_plugin_{executor}") is None:
+        raise ValueError(f"Snakemake's plugin for {executor} is not installed: run 'make cluster'")
+    # Files that a job wrote may take a while to be seen through a network file system.
+    common = ["--executor", executor, "--latency-wait", "60"]
+    return common + (_slurm_options() if executor == "slurm" else [])
+
+
+def snakemake(
+    snakefile: Path,
+    config: Mapping[str, str],
+    *,
+    directory: Path,
+    options: Sequence[str],
+    more: Sequence[str] = (),
+) -> None:
+    """Run all of a Snakefile's jobs that can be run, in ``directory``, as far as they go.
+
+    ``config`` is what the Snakefile reads from ``config``; ``options`` say where and how many;
+    ``more`` comes last. A job that fails is tried again RETRIES times, and does not stop others.
+    Whoever calls holds a lock on ``directory``. Raises Stopped as `workflow.snakemake`.
+    """
+    # What Snakemake remembers of an earlier call is of one that may have been killed.
+    shutil.rmtree(directory / ".snakemake", ignore_errors=True)
+    workflow.snakemake(
+        *("--snakefile", str(snakefile), "--directory", str(directory)),
+        *("--config", *(f"{key}={value}" for key, value in config.items())),
+        *("--keep-going", "--nolock", "--retries", str(RETRIES), "--scheduler", "greedy"),
+        *("--rerun-triggers", "mtime"),
+        *options,
+        *more,
+        log=directory / "snakemake.log",
+    )
+
+
+# --- a sweep -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Work:
+    """A sweep decided: its points, the folder that it has, and the state of each point."""
+
+    sweep: Sweep
+    plans: list[Plan]
+    folder: Path
+    needs: dict[str, Any]
+    bad: list[points.Bad]
+
+    def varied(self) -> list[str]:
+        """Return the given parameters that differ between points; all of them if none does."""
+        given = self.sweep.varied()
+        first = self.plans[0].values
+        return [
+            name for name in given if any(plan.values[name] != first[name] for plan in self.plans)
+        ] or list(given)
+
+    def states(self) -> dict[str, dict[str, Any] | None]:
+        """Return the sound outcome record of each point, by digest; None where it is not done."""
+        return {
+            digest: runs.sound(runs.outcome_file(plan.name, digest))
+            for plan in self.plans
+            if (digest := plan.point())
+        }
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what a job, and the table at the end, must know."""
+        return {
+            "notebook": self.sweep.notebook,
+            "profile": self.sweep.profile,
+            "varied": self.varied(),
+            "points": [{"digest": plan.point(), "values": plan.values} for plan in self.plans],
+            "show": self.sweep.show,
+            "resources": self.needs,
+        }
+
+
+def prepare(sweep: Sweep, *, executor: str = "local") -> Work:
+    """Decide a sweep: every point checked, nothing written. Raises as `points.decide`."""
+    plans, bad = points.decide(sweep, elsewhere=executor != "local")
+    need = needs(sweep.notebook, sweep.profile)
+    folder = runs.folder(sweep.notebook) / "sweeps" / points.name(sweep, plans)
+    return Work(sweep, plans, folder, need, bad)
+
+
+def check_place() -> None:
+    """Raise ValueError, before any work, if nothing can be written where runs go."""
+    place = paths.runs()
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot write in {there}: name another folder for the runs by MFLIB_RUNS")
+
+
+def run(
+    work: Work,
+    *,
+    jobs: int | None = None,
+    executor: str = "local",
+    more: Sequence[str] = (),
+    again: bool = False,
+) -> int:
+    """Execute the points of a sweep that are not done, then write its table; return the exit code.
+
+    0: all finished; 1: some failed or did not finish; 130: interrupted. ``again`` forgets runs
+    that failed. Raises ValueError before any work where the place or the executor is none, and
+    Busy where another process is at this sweep.
+    """
+    check_place()
+    options = executor_options(executor)
+    work.folder.mkdir(parents=True, exist_ok=True)
+    with workflow.alone(work.folder / ".lock"):
+        states = work.states()
+        if again:
+            _forget_failures(work, states)
+        pending = [digest for digest, state in states.items() if state is None]
+        manifest = work.manifest()
+        if executor == "local":
+            side_by_side = max(1, min(jobs or usual_jobs(work.needs, work.plans), len(pending)))
+            cores = max(1, notebooks.available_cores() // side_by_side)
+            manifest["resources"] = {**work.needs, "cores": cores}
+            options = ["--cores", str(cores * side_by_side)]
+            if gpus := len(runs.visible_gpus()):
+                options += ["--resources", f"gpu={gpus}"]
+            else:
+                manifest["resources"]["gpus"] = 0
+        else:
+            options += ["--jobs", str(jobs or 100)]
+        _write(work.folder / "sweep.json", manifest)
+        _write(work.folder / "pending.json", pending)
+        shutil.rmtree(work.folder / "done", ignore_errors=True)
+        interrupted = False
+        if pending:
+            config = {"manifest": str(work.folder / "sweep.json"), "python": sys.executable}
+            with progress.Watcher(work.sweep.notebook, manifest, pending):
+                try:
+                    snakemake(SNAKEFILE, config, directory=work.folder, options=options, more=more)
+                except workflow.Stopped as end:
+                    interrupted = end.interrupted
+                except KeyboardInterrupt:
+                    interrupted = True
+        return _conclude(work, manifest, interrupted=interrupted)
+
+
+def _conclude(work: Work, manifest: dict[str, Any], *, interrupted: bool) -> int:
+    """Write the table of a sweep, say what became of it, and return the exit code."""
+    from mflib.sweep import tables
+
+    frame = tables.finish(manifest, work.folder, paths.runs())
+    states = work.states()
+    failed = {d: s for d, s in states.items() if s is not None and s["outcome"] == runs.FAILED}
+    missing = [digest for digest, state in states.items() if state is None]
+    progress.report(work.sweep.notebook, manifest, failed, missing, work.folder, interrupted)
+    print(progress.table(frame, manifest))
+    for name, what in (
+        ("index.html", "Index"),
+        ("table.csv", "Table"),
+        ("table.parquet", ""),
+        ("figure.png", "Figure"),
+    ):
+        if (work.folder / name).is_file():
+            print(f"{what + ':' if what else '':7} {work.folder / name}")
+    return 130 if interrupted else 1 if failed or missing else 0
+
+
+def _write(file: Path, content: Any) -> None:
+    notebooks.write_atomically(file, json.dumps(content, indent=1) + "\n")
+
+
+def _forget_failures(work: Work, states: dict[str, dict[str, Any] | None]) -> None:
+    for digest, state in states.items():
+        if state is not None and state["outcome"] != runs.FINISHED:
+            runs.outcome_file(work.sweep.notebook, digest).unlink(missing_ok=True)
+            states[digest] = None
