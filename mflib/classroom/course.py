@@ -37,9 +37,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from mflib import paths
-from mflib.classroom import tokens
+from mflib.classroom import regions, tokens
 
-KEY = "token.key"
 TABLE = "tokens.csv"
 CONFIG = "nbgrader_config.py"
 RELATIONS = ("the point", "noticed", "no help")
@@ -238,7 +237,7 @@ grading.configure(c)  # last: it looks at what is set above
 
 _IGNORED = f"""\
 # Not for a repository: what decides everybody's numbers, and what is about people.
-{KEY}
+{tokens.KEY}
 {TABLE}
 gradebook.db*
 submitted/
@@ -260,8 +259,8 @@ def prepare(course: Path) -> None:
     for name, text in ((CONFIG, _CONFIG), (".gitignore", _IGNORED)):
         if not (course / name).exists():
             _write(course / name, text)
-    if not (course / KEY).exists():
-        _write(course / KEY, tokens.new_key().hex() + "\n", mode=0o600)
+    if not (course / tokens.KEY).exists():
+        _write(course / tokens.KEY, tokens.new_key().hex() + "\n", mode=0o600)
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:
@@ -286,20 +285,11 @@ def generate(course: Path, assignment: str, source: NotebookNode) -> NotebookNod
     return release
 
 
-_SECRET = re.compile(
-    r"BEGIN (?:SOLUTION|HIDDEN TESTS)[^\n]*\n(.*?)[^\n]*END (?:SOLUTION|HIDDEN TESTS)", re.DOTALL
-)
-
-
 def secrets(source: NotebookNode) -> set[str]:
     """Return the lines of solutions and hidden tests that stand nowhere else in a source."""
-    inside = {
-        line.strip()
-        for cell in source.cells
-        for block in _SECRET.findall(cell.source)
-        for line in block.splitlines()
-    }
-    outside = "\n".join(_SECRET.sub("", cell.source) for cell in source.cells)
+    kinds = (regions.SOLUTION, regions.HIDDEN_TESTS)
+    inside = {line for cell in source.cells for line in regions.inside(cell.source, *kinds)}
+    outside = "\n".join(regions.without(cell.source, *kinds) for cell in source.cells)
     return {line for line in inside if len(line) >= 12 and line not in outside}
 
 
@@ -321,7 +311,6 @@ def _check_release(assignment: str, source: NotebookNode, release: NotebookNode)
 class Checked:
     """What a check of an assignment found: points by grading and by hand, and seconds to run."""
 
-    assignment: str
     automatic: float
     by_hand: float
     seconds: float
@@ -333,7 +322,9 @@ def scratch_course() -> Iterator[Path]:
     """Give an empty course that goes away, with a key that is always the same."""
     with tempfile.TemporaryDirectory(prefix="mflib-course-") as folder:
         course = Path(folder)
-        _write(course / KEY, hashlib.sha256(b"a scratch course").hexdigest() + "\n", mode=0o600)
+        _write(
+            course / tokens.KEY, hashlib.sha256(b"a scratch course").hexdigest() + "\n", mode=0o600
+        )
         prepare(course)
         yield course
 
@@ -350,7 +341,7 @@ def check(path: Path, students: int = 1) -> Checked:
     hand = {question.name for question in questions(path) if question.by_hand}
     with scratch_course() as course:
         release = generate(course, assignment, source)
-        key = tokens.load_key(course / KEY)
+        key = tokens.load_key(course / tokens.KEY)
         ids = [TEACHER, *(f"{TEACHER}-{k}" for k in range(1, students))]
         for student in ids:
             hand_in(course, assignment, student, typed(source, tokens.make(key, student)))
@@ -369,7 +360,7 @@ def check(path: Path, students: int = 1) -> Checked:
                 automatic + most * (cell not in hand),
                 by_hand + most * (cell in hand),
             )
-        return Checked(assignment, automatic, by_hand, seconds, students)
+        return Checked(automatic, by_hand, seconds, students)
 
 
 def _full(
@@ -415,8 +406,9 @@ def make(course: Path, wanted: Sequence[Path], say: Callable[[str], None] = prin
     Each assignment is checked in a course that is thrown away before this one is touched. One
     that is made already from the same text, code and versions is left alone.
 
-    Raises CourseError if an assignment fails its check, or has changed while submissions to it
-    are in the gradebook: their marks would no longer mean what they did.
+    Raises CourseError at once if an assignment fails its check. One that has changed while
+    submissions to it are in the gradebook is left as it is, since their marks would no longer mean
+    what they did: the others are made, and a CourseError at the end names those that were left.
     """
     made: list[str] = []
     kept: list[str] = []
@@ -528,7 +520,7 @@ def write_tokens(course: Path, students: Path) -> Path:
     """Write the table of ids and tokens for the teacher, readable by its owner only."""
     ids = roster(students)
     prepare(course)
-    key = tokens.load_key(course / KEY)
+    key = tokens.load_key(course / tokens.KEY)
     rows = [f"{student},{tokens.make(key, student)}" for student in [TEACHER, *ids]]
     _write(course / TABLE, "\n".join(["id,token", *rows]) + "\n", mode=0o600)
     return course / TABLE

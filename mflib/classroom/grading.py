@@ -30,10 +30,8 @@ from nbgrader import utils
 from nbgrader.api import Gradebook
 from traitlets import Float, Integer, List, TraitError, Unicode, validate
 
-from mflib.classroom import display, isolation, tokens
+from mflib.classroom import display, isolation, regions, tokens
 from mflib.classroom.notes import NOTES
-
-KEY = "token.key"  # beside the gradebook
 
 
 class RestoreCells(standard.NbGraderPreprocessor):
@@ -197,10 +195,10 @@ class Execute(standard.Execute):
         # nbgrader works in the course's folder. Files come from there, and not with a submission:
         # a module or a link in it could stand for anything.
         files = Path("source", known["assignment"]).resolve()
-        self._token = tokens.make(tokens.load_key(Path(KEY).resolve()), known["student"])
+        self._token = tokens.make(tokens.load_key(Path(tokens.KEY).resolve()), known["student"])
         self._level = self.level()
-        if self._level != "sandbox":
-            self.log.warning(isolation.describe(self._level))
+        log = self.log.info if self._level == "sandbox" else self.log.warning
+        log(isolation.describe(self._level))
         self._end = time.monotonic() + self.seconds
         self._lost: dict[int, str] = {}
         self._earlier: dict[int, list[NotebookNode]] = {}
@@ -368,20 +366,14 @@ class HideTests(standard.NbGraderPreprocessor):
         return nb, resources
 
 
-_HIDDEN = re.compile(
-    r"^[^\n]*BEGIN HIDDEN TESTS[^\n]*\n(.*?)^[^\n]*END HIDDEN TESTS[^\n]*$",
-    re.MULTILINE | re.DOTALL,
-)
-
-
 def _hidden_lines(source: str) -> set[str]:
     """Return the lines of hidden tests that are long enough to tell from everybody's code."""
-    lines = (line.strip() for block in _HIDDEN.findall(source) for line in block.splitlines())
+    lines = regions.inside(source, regions.HIDDEN_TESTS)
     return {line for line in lines if len(line) >= 16 and not line.startswith(("import ", "from "))}
 
 
 def _without_hidden(source: str) -> str:
-    return _HIDDEN.sub("# hidden tests", source)
+    return regions.without(source, regions.HIDDEN_TESTS, note="# hidden tests")
 
 
 def _sentences(source: str) -> set[str]:
@@ -453,7 +445,7 @@ def configure(c: Any) -> None:
     c.HTMLExporter.filters = {"markdown2html": display.safe_markdown}
     if sys.argv[1:2] == ["autograde"]:
         try:
-            tokens.load_key(Path(KEY).resolve())
+            tokens.load_key(Path(tokens.KEY).resolve())
             Execute(config=c).level()
         except (ValueError, RuntimeError, TraitError) as error:
             sys.exit(str(error))

@@ -81,7 +81,6 @@ class Numbers(Mapping[str, Any]):
 class _Begun:
     """What this kernel knows: the token that was typed and the assignment that was begun."""
 
-    typed: object = None
     token: str | None = None
     assignment: str | None = None
     ranges: Mapping[str, Range] | None = None
@@ -112,7 +111,6 @@ def token(typed: str) -> None:
     Raises tokens.BadToken, with a sentence for the student, if it is not a token. While a
     submission is graded nothing is raised: the token of its id counts, whatever was typed.
     """
-    _begun.typed = typed
     try:
         _begun.token = tokens.read(typed)
     except tokens.BadToken as error:

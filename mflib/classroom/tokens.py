@@ -12,6 +12,7 @@ from pathlib import Path
 # prime finds every wrong symbol and every pair that changed places.
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 LENGTH = 12
+KEY = "token.key"  # the file in a course's folder from which its tokens follow
 
 
 class BadToken(ValueError):

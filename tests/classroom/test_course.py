@@ -110,7 +110,7 @@ def test_making_again_makes_nothing_and_a_change_makes_what_changed(
     changed = tmp_path / "halves.py"
     changed.write_text(HALVES.read_text().replace("# # Halves", "# # Halves of numbers"))
     assert course.make(made, [changed], said.append) == ["halves"]
-    key = tokens.load_key(made / course.KEY)
+    key = tokens.load_key(made / tokens.KEY)
     release = nbformat.read(made / "release" / "halves" / "halves.ipynb", as_version=4)
     course.hand_in(made, "halves", "id", course.typed(release, tokens.make(key, "id")))
     course.nbgrader(made, "autograde", "halves")
@@ -202,9 +202,9 @@ def test_tokens_are_a_table_for_the_teacher_alone(tmp_path: Path) -> None:
     course.write_tokens(folder, students)
     first = table(folder)
     assert list(first) == [course.TEACHER, "ab12", "cd34"]
-    key = tokens.load_key(folder / course.KEY)
+    key = tokens.load_key(folder / tokens.KEY)
     assert first == {student: tokens.make(key, student) for student in first}
-    for name in (course.KEY, course.TABLE):
+    for name in (tokens.KEY, course.TABLE):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
         assert name in (folder / ".gitignore").read_text().splitlines()
     # Somebody joins: nobody else's token changes.

@@ -307,7 +307,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .replace("memory_gib = 4.0", "memory_gib = 1.5")
     )
     release = course.generate(folder, NAME, course.read(SOURCE))
-    key = tokens.load_key(folder / course.KEY)
+    key = tokens.load_key(folder / tokens.KEY)
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.MonkeyPatch.context() as patch:
         PORT = listener.getsockname()[1]
         patch.setenv("MFLIB_TEST_SECRET", "a secret of the teacher's")
@@ -320,7 +320,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
             handed_in = course.hand_in(folder, NAME, kind.__name__, notebook)
             # files beside a notebook are no part of it: neither a module nor a link to the key
             (handed_in.parent / "numpy.py").write_text("raise SystemExit")
-            (handed_in.parent / "marks.csv").symlink_to(folder / course.KEY)
+            (handed_in.parent / "marks.csv").symlink_to(folder / tokens.KEY)
         bad = course.hand_in(folder, NAME, "not_a_notebook", release)
         bad.write_text("{ this is not a notebook")
         with pytest.raises(course.CourseError, match="for student 'not_a_notebook'"):
@@ -360,7 +360,7 @@ def test_feedback_holds_no_hidden_test_and_no_other_number(graded: Path, kind: K
     secret = course.secrets(course.read(SOURCE))
     assert any("hidden_points" in line for line in secret)
     assert [line for line in secret if line in shown and line not in ANSWERS] == []
-    key = tokens.load_key(graded / course.KEY)
+    key = tokens.load_key(graded / tokens.KEY)
     own = {kind.__name__, "right" if kind is wrong_id else kind.__name__}
     others = {tokens.make(key, other.__name__) for other in KINDS if other.__name__ not in own}
     assert [token for token in others if token in shown] == []
@@ -427,7 +427,9 @@ def test_a_flood_of_output_is_cut(graded: Path) -> None:
 def test_large_outputs_are_left_out_and_nothing_stays_behind(graded: Path) -> None:
     path = graded / "autograded" / "noisy" / NAME / f"{NAME}.ipynb"
     assert path.stat().st_size < 21 * 2**20
-    assert not list(Path("/tmp").glob("mflib-*/work/d/d/d"))
+    scratch = isolation.Scratch()
+    scratch.close()
+    assert not list(scratch.path.parent.glob("mflib-*/work/d/d/d"))
 
 
 def test_what_was_run_before_the_time_was_used_up_counts(tmp_path: Path) -> None:
@@ -437,7 +439,7 @@ def test_what_was_run_before_the_time_was_used_up_counts(tmp_path: Path) -> None
     config.write_text(config.read_text().replace("seconds = 600", "seconds = 12"))
     release = course.generate(tmp_path, NAME, course.read(SOURCE))
     student = "\u00e9 o'x"  # as some lists have them
-    token = tokens.make(tokens.load_key(tmp_path / course.KEY), student)
+    token = tokens.make(tokens.load_key(tmp_path / tokens.KEY), student)
     desk = Desk(course.typed(release, token), token, token)
     notebook = desk.answered(own="own_half = mine.whole / 2\nimport time\ntime.sleep(100)")
     course.hand_in(tmp_path, NAME, student, notebook)
@@ -469,7 +471,7 @@ def test_settings_that_cannot_be_kept_stop_a_grading_before_it_begins(
     config = tmp_path / course.CONFIG
     config.write_text(config.read_text().replace(old, new) if old else config.read_text())
     if not old:
-        (tmp_path / course.KEY).unlink()
+        (tmp_path / tokens.KEY).unlink()
     # neither bubblewrap nor unshare
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(course.CourseError) as told:
