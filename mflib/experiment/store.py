@@ -8,8 +8,8 @@ import io
 import json
 import os
 import platform
+import secrets
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, overload
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from mflib import paths
 
@@ -157,8 +158,13 @@ class Store:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and have it on disk on return."""
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    """Write a file whole or not at all, and have it on disk on return.
+
+    The file is as open to others as the umask lets a new file be, so that a cache can be shared.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    # Not tempfile.mkstemp: its files are for their owner alone.
+    handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -191,7 +197,12 @@ def _encode(table: Table) -> tuple[str, bytes]:
 
 def _decode(content: bytes, kind: str) -> Table:
     if kind == "parquet":
-        return pd.read_parquet(io.BytesIO(content))
+        import pyarrow.parquet as pq  # slow to import, and many who import this read no table
+
+        # Not pandas.read_parquet: its threads may still hold a Python object after it returns, and
+        # a process that ends just then is aborted, with all its work done (apache/arrow#33975).
+        file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
+        return file.read(use_threads=False, use_pandas_metadata=True).to_pandas(use_threads=False)
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 

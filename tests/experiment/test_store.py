@@ -3,6 +3,10 @@
 import json
 import multiprocessing
 import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -125,6 +129,99 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+# In a process of its own: the umask belongs to the whole process, and so do threads.
+WRITES = """
+import os, sys
+from pathlib import Path
+import pandas as pd
+from mflib.experiment.store import Store, write_atomically
+root = Path(sys.argv[1])
+os.umask(int(sys.argv[2], 8))
+(root / "ordinary").open("w").close()
+(root / "kept").write_text("old")
+(root / "kept").chmod(0o600)
+write_atomically(root / "kept", b"new")
+Store(root).write({"i": 0}, pd.DataFrame({"x": [0.1]}))
+"""
+
+READS = """
+import os, sys
+from mflib.experiment.store import Store
+threads = lambda: len(os.listdir("/proc/self/task"))
+before = threads()
+assert Store(sys.argv[1]).read({"i": 0})["x"][0] == 0.1
+print(threads() - before)
+"""
+
+
+def run_alone(script, *words):
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(("umask", "mode"), [("022", 0o644), ("007", 0o660)])
+def test_files_are_as_open_to_others_as_the_umask_says(tmp_path, umask, mode):
+    run_alone(WRITES, tmp_path, umask)
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode)
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
+    assert len(modes) == 4  # an ordinary file, one replaced, a table and its record
+    assert set(modes.values()) == {mode}, modes
+
+
+def test_the_file_being_written_is_hidden_beside_its_own_and_on_disk_before_it_is_named(
+    tmp_path, monkeypatch
+):
+    path, steps = tmp_path / "file", []
+    sync, replace = os.fsync, os.replace
+
+    def watched_sync(handle):
+        kind = "folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"
+        steps.append((kind, os.fstat(handle).st_size if kind == "file" else None))
+        sync(handle)
+
+    def watched_replace(part, whole):
+        assert Path(part).parent == tmp_path
+        assert Path(part).match(".file.*.part")
+        steps.append(("name", None))
+        replace(part, whole)
+
+    monkeypatch.setattr(os, "fsync", watched_sync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    write_atomically(path, b"content")
+    assert steps == [("file", 7), ("name", None), ("folder", None)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
+def test_reading_a_table_starts_no_thread(tmp_path):
+    """A thread that outlives the read can abort the process as it ends (apache/arrow#33975)."""
+    Store(tmp_path).write({"i": 0}, table())
+    assert run_alone(READS, tmp_path) == "0"
+
+
+def test_tables_with_any_column_are_read_as_pandas_reads_them(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "text": ["a", None, "c"],
+            "kind": pd.Categorical(["u", "v", "u"]),
+            "when": pd.date_range("2020-01-01", periods=3, tz="UTC"),
+            "single": np.float32([0.1, np.nan, np.inf]),
+            "count": pd.array([1, None, 3], dtype="Int64"),
+            "small": np.int8([1, 2, 3]),
+        }
+    )
+    for number, some in enumerate((frame, frame[:0], pd.DataFrame(np.eye(2)))):
+        key = {"number": number}
+        Store(tmp_path).write(key, some)
+        expected = pd.read_parquet(table_file(Store(tmp_path), key))
+        pd.testing.assert_frame_equal(Store(tmp_path).read(key), expected, check_exact=True)
 
 
 def test_a_failed_computation_stores_nothing(tmp_path):
