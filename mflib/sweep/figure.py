@@ -26,6 +26,7 @@ import numpy as np
 from mflib import parameters, paths
 from mflib.report import claims
 from mflib.sweep import tables
+from mflib.sweep.runs import FAILED, FINISHED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,7 +155,7 @@ def _earlier(name: str, runs: Path) -> Iterator[list[dict[str, Any]]]:
     for file in sorted((runs / name).glob("*.json")):
         try:
             outcome = json.loads(file.read_bytes())
-            if outcome["outcome"] == tables.FINISHED:
+            if outcome["outcome"] == FINISHED:
                 yield outcome["records"]
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a damaged record is named where the sweep is finished
@@ -183,7 +184,7 @@ def _finished(
     manifest: Mapping[str, Any], outcomes: Sequence[Outcome], runs: Path
 ) -> Iterator[Run]:
     for point, outcome in zip(manifest["points"], outcomes, strict=True):
-        if outcome is not None and outcome["outcome"] == tables.FINISHED:
+        if outcome is not None and outcome["outcome"] == FINISHED:
             yield Run(
                 tables.parameters_of(point, outcome),
                 {r["id"]: r for r in tables.verdicts(outcome)},
@@ -206,12 +207,10 @@ def _axes(manifest: Mapping[str, Any], outcomes: Sequence[Outcome]) -> list[Axis
 def _missing(outcomes: Sequence[Outcome]) -> str:
     """Say how many points the figure has, if it does not have all."""
     states = Counter(o["outcome"] if o else tables.NOT_FINISHED for o in outcomes)
-    if states[tables.FINISHED] == len(outcomes):
+    if states[FINISHED] == len(outcomes):
         return ""
-    rest = [
-        f"{n} {state}" for state in (tables.FAILED, tables.NOT_FINISHED) if (n := states[state])
-    ]
-    return f" Of {len(outcomes)} points {states[tables.FINISHED]} are drawn; {', '.join(rest)}."
+    rest = [f"{n} {state}" for state in (FAILED, tables.NOT_FINISHED) if (n := states[state])]
+    return f" Of {len(outcomes)} points {states[FINISHED]} are drawn; {', '.join(rest)}."
 
 
 def _number(run: Run, id_: str) -> float | None:

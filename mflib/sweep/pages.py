@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
-import itertools
 import json
 import math
 import re
@@ -31,9 +30,10 @@ from mflib.experiment.store import write_atomically
 from mflib.report import claims
 from mflib.report.figures import DPI
 from mflib.sweep import figure, tables, templates
+from mflib.sweep.runs import FAILED, FINISHED
 
 #: A sign beside each word, so that no outcome is told by colour alone.
-SIGNS = {tables.FINISHED: "✓", tables.FAILED: "✗", tables.NOT_FINISHED: "…"}
+SIGNS = {FINISHED: "✓", FAILED: "✗", tables.NOT_FINISHED: "…"}
 
 #: Pixels of a page to an inch of a picture.
 PIXELS = 96
@@ -125,7 +125,7 @@ def index(
     progress = [
         (sign, states[state], state, css(state))
         for state, sign in SIGNS.items()
-        if states[state] or state == tables.FINISHED
+        if states[state] or state == FINISHED
     ]
     damaged = frame.loc[(frame["outcome"] == tables.NOT_FINISHED) & frame["error"].notna(), "error"]
     columns, rows = index_table(manifest, frame, drawn)
@@ -144,7 +144,7 @@ def index(
         profile=manifest["profile"],
         command=command(manifest),
         progress=progress,
-        complete=states[tables.FINISHED] + states[tables.FAILED] == len(rows),
+        complete=states[FINISHED] + states[FAILED] == len(rows),
         notices=[*notices, *damaged],
         picture=picture,
         drawn=drawn,
@@ -252,24 +252,24 @@ def command(manifest: Mapping[str, Any]) -> str:
     axes = {
         n: list({repr(p["values"][n]): p["values"][n] for p in points}.values()) for n in varied
     }
-    entries = itertools.chain(*axes.values())
-    if len(points) != math.prod(map(len, axes.values())) or any(type(v) is list for v in entries):
+    if len(points) != math.prod(map(len, axes.values())):
         return ""
     try:
         known = notebooks.takes(manifest["notebook"])
-        usual = notebooks.profile(manifest["profile"], manifest["notebook"])
-        usual = parameters.resolve(known, usual)
-        fixed = [
-            f"{name}={parameters.to_text(known[name], value)}"
-            for name, value in points[0]["values"].items()
-            if name not in varied and value != usual[name]
-        ]
+        block = notebooks.profile(manifest["profile"], manifest["notebook"])
+        usual = parameters.resolve(known, block)
+        pairs = [("-p", n, [v]) for n, v in points[0]["values"].items() if n not in varied]
+        pairs = [pair for pair in pairs if pair[2] != [usual[pair[1]]]]
+        pairs += [("--grid", name, axis) for name, axis in axes.items()]
+        words = ["mflib", "sweep", manifest["notebook"], "--profile", manifest["profile"]]
+        for option, name, values in pairs:
+            mark = ";" if known[name].is_list else ","
+            texts = [parameters.to_text(known[name], value) for value in values]
+            if option == "--grid" and any(mark in text for text in texts):
+                return ""
+            words += [option, f"{name}={mark.join(texts)}"]
     except (ValueError, KeyError):
         return ""
-    words = ["mflib", "sweep", manifest["notebook"], "--profile", manifest["profile"]]
-    words += [word for pair in fixed for word in ("-p", pair)]
-    for name, axis in axes.items():
-        words += ["--grid", f"{name}={','.join(parameters.to_text(known[name], v) for v in axis)}"]
     return shlex.join(words)
 
 
@@ -482,13 +482,15 @@ _SIGNS = {
     "partial": "∂", "varepsilon": "ε", "varphi": "φ", "prime": "′", "equiv": "≡", "quad": " ",
     "circ": "∘", "star": "*", "ldots": "…", "dots": "…", "cdots": "…", "mid": "|", "int": "∫",
 }  # fmt: skip
+_RELATIONS = "≤≥≈±→∝∼∈≠≪≫≡"
 _RAISED = str.maketrans("0123456789+-*", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻*")
 
 
 def _command(found: re.Match[str]) -> str:
     name = found[1]
     if name in _SIGNS:
-        return _SIGNS[name]
+        sign = _SIGNS[name]
+        return f" {sign} " if sign in _RELATIONS else sign
     size = "CAPITAL" if name[0].isupper() else "SMALL"
     spelt = {"lambda": "lamda"}.get(name.lower(), name)
     try:

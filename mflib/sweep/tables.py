@@ -5,7 +5,6 @@ Nothing here computes a result: the same records give the same table, byte for b
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import os
@@ -20,9 +19,8 @@ import pyarrow.parquet as pq
 
 from mflib.experiment.store import write_atomically
 from mflib.report import claims
+from mflib.sweep.runs import sound
 
-FINISHED = "finished"
-FAILED = "failed"
 NOT_FINISHED = "not finished"
 
 #: Column → verdict, in the order of the columns.
@@ -64,9 +62,8 @@ def finish(manifest: Mapping[str, Any], folder: Path, runs: Path) -> pd.DataFram
 
 def read(manifest: Mapping[str, Any], runs: Path) -> list[dict[str, Any] | None]:
     """Return the sound outcome record of every point, in their order; None where there is none."""
-    records = importlib.import_module("mflib.sweep.runs")
     here = runs / manifest["notebook"]
-    return [records.sound(here / f"{point['digest']}.json") for point in manifest["points"]]
+    return [sound(here / f"{point['digest']}.json") for point in manifest["points"]]
 
 
 def verdicts(outcome: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
