@@ -18,6 +18,7 @@ import io
 import itertools
 import math
 import re
+import reprlib
 import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -234,6 +235,20 @@ def _with_checked_default(parameter: Parameter) -> Parameter:
     return Parameter(**{**vars(parameter), "default": check(parameter, parameter.default)})
 
 
+_SHORTENED = reprlib.Repr()
+_SHORTENED.maxstring = _SHORTENED.maxlong = _SHORTENED.maxother = 80
+_SHORTENED.maxlist = 20
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error names it: in one line, without its middle if it is long.
+
+    >>> shown("two\\nlines")
+    "'two\\\\nlines'"
+    """
+    return _SHORTENED.repr(value)
+
+
 def _advice(parameter: Parameter) -> str:
     """Say what may be given instead."""
     rules = parameter.rules
@@ -259,16 +274,18 @@ def _check_scalar(parameter: Parameter, value: Any) -> Any:
         value = float(value)
     if type(value) is not TYPES[parameter.base]:
         raise ValueError(
-            f"{parameter.name} = {value!r} is {_article(type(value).__name__)}: "
+            f"{parameter.name} = {shown(value)} is {_article(type(value).__name__)}: "
             f"{_advice(parameter)}"
         )
     if isinstance(value, float) and math.isnan(value):
         raise ValueError(f"{parameter.name} = nan is not a number: {_advice(parameter)}")
     if parameter.allowed is None:
         if isinstance(value, float) and math.isinf(value):
-            raise ValueError(f"{parameter.name} = {value!r} is not finite: {_advice(parameter)}")
+            raise ValueError(
+                f"{parameter.name} = {shown(value)} is not finite: {_advice(parameter)}"
+            )
     elif value not in parameter.allowed:
-        raise ValueError(f"{parameter.name} = {value!r} is out of range: {_advice(parameter)}")
+        raise ValueError(f"{parameter.name} = {shown(value)} is out of range: {_advice(parameter)}")
     return value
 
 
@@ -285,16 +302,16 @@ def check(parameter: Parameter, value: Any) -> Any:
         return _check_scalar(parameter, value)
     if not isinstance(value, list):
         raise ValueError(
-            f"{parameter.name} = {value!r} is {_article(type(value).__name__)}: "
+            f"{parameter.name} = {shown(value)} is {_article(type(value).__name__)}: "
             f"{_advice(parameter)}"
         )
     if not value:
         raise ValueError(f"{parameter.name} = [] is empty: {_advice(parameter)}")
     entries = [_check_scalar(parameter, entry) for entry in value]
     if len(entries) < (parameter.rules.at_least or 1):
-        raise ValueError(f"{parameter.name} = {value!r} is too short: {_advice(parameter)}")
+        raise ValueError(f"{parameter.name} = {shown(value)} is too short: {_advice(parameter)}")
     if parameter.rules.rising and any(a >= b for a, b in itertools.pairwise(entries)):
-        raise ValueError(f"{parameter.name} = {value!r} does not rise: {_advice(parameter)}")
+        raise ValueError(f"{parameter.name} = {shown(value)} does not rise: {_advice(parameter)}")
     return entries
 
 
@@ -304,7 +321,7 @@ def _check_differences(parameters: Mapping[str, Parameter], values: Mapping[str,
         other = parameter.rules.differs_from
         if other is not None and values[name] is not None and values[name] == values[other]:
             raise ValueError(
-                f"{name} = {values[name]!r} is the value of {other} too: {_advice(parameter)}"
+                f"{name} = {shown(values[name])} is the value of {other} too: {_advice(parameter)}"
             )
 
 
@@ -331,7 +348,8 @@ def from_text(parameter: Parameter, text: str) -> Any:
         if str(error).startswith(f"{parameter.name} = "):
             raise
         raise ValueError(
-            f"{parameter.name} = {text!r} is not {_article(parameter.type)}: {_advice(parameter)}"
+            f"{parameter.name} = {shown(text)} is not {_article(parameter.type)}: "
+            f"{_advice(parameter)}"
         ) from None
     return check(parameter, value)
 
@@ -354,12 +372,15 @@ def _quoted_if_needed(value: Any) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the hint that names what ``name`` may have meant, or all that is known."""
+    """Return the hint that names what ``name`` may have meant, or what is known, at most 20."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
-    return f"known are {', '.join(known)}" if known else "there is none"
+    if not known:
+        return "there is none"
+    more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+    return f"known are {', '.join(known[:20])}{more}"
 
 
 def resolve(parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -370,7 +391,7 @@ def resolve(parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> di
     """
     for name in given:
         if name not in parameters:
-            raise ValueError(f"no parameter {name!r}: {nearest(name, parameters)}")
+            raise ValueError(f"no parameter {shown(name)}: {nearest(name, parameters)}")
     values = {
         name: check(parameter, given[name]) if name in given else parameter.default
         for name, parameter in parameters.items()

@@ -104,7 +104,10 @@ class Store:
             raise ShardDamaged(f"shard {path} is gone, though its record is there") from None
         if _sha256(content) != record["sha256"]:
             raise ShardDamaged(f"shard {path} does not have its recorded checksum")
-        return _decode(content, record["kind"])
+        try:
+            return _decode(content, record["kind"])
+        except Exception:  # objects, which could run code of their own, or no table at all
+            raise ShardDamaged(f"shard {path} is no plain table") from None
 
     def get(self, key: Mapping[str, Any]) -> Table | None:
         """Return a shard's table, or None where it must be computed; name a damaged one first."""

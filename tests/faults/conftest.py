@@ -45,7 +45,7 @@ class Counts:
 
 
 COUNTS = {
-    "small": Counts(kills=2, bad_parameters=60, flips=12),
+    "small": Counts(kills=2, bad_parameters=40, flips=12),
     "full": Counts(kills=20, bad_parameters=200, flips=200),
 }
 
