@@ -10,9 +10,10 @@ import os
 import platform
 import secrets
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -25,6 +26,13 @@ from mflib import paths
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 Table: TypeAlias = pd.DataFrame | Arrays
+
+
+_LEFT_FOR_DEAD = 24 * 3600.0  # seconds
+
+
+class NotKept(RuntimeError):
+    """A shard cannot be written; the message names the folder and says what to do."""
 
 
 class ShardDamaged(RuntimeError):
@@ -120,7 +128,7 @@ class Store:
             return None
 
     def write(self, key: Mapping[str, Any], table: Table, *, seconds: float | None = None) -> Table:
-        """Write a shard and return its table as a later read will."""
+        """Write a shard and return its table as a later read will. Raises NotKept if it cannot."""
         kind, content = _encode(table)
         record_path = self.record_path(key)
         digest = _sha256(content)
@@ -135,10 +143,29 @@ class Store:
             "versions": _versions(),
         }
         record["record_sha256"] = _sha256(canonical(record).encode())
-        record_path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(table_path, content)
-        write_atomically(record_path, (json.dumps(record, indent=1) + "\n").encode())
+        with self._writing():
+            record_path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(record_path.parent)
+            write_atomically(table_path, content)
+            write_atomically(record_path, (json.dumps(record, indent=1) + "\n").encode())
         return _decode(content, kind)
+
+    def check(self) -> None:
+        """Raise NotKept if no shard can be written, which is better known before the work."""
+        with self._writing():
+            self.root.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.root).close()  # without a name, so none stays behind
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise NotKept(
+                f"no shard can be written in {self.root} ({error.strerror}): make room there or "
+                "set MFLIB_CACHE to another folder; shards that are kept stay, and the same "
+                "command goes on from there"
+            ) from None
 
     @overload
     def fetch(
@@ -150,11 +177,12 @@ class Store:
         """Return the shard with this key, computing and keeping it if it is not there.
 
         ``compute`` returns a DataFrame or a dict of arrays. A damaged shard is named in a
-        warning and computed again.
+        warning and computed again. Raises NotKept, before the work, where none can be written.
         """
         table = self.get(key)
         if table is not None:
             return table
+        self.check()
         started = time.perf_counter()
         table = compute()
         return self.write(key, table, seconds=round(time.perf_counter() - started, 3))
@@ -183,6 +211,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(folder)  # the new name, too, must survive a power cut
     finally:
         os.close(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the half-written files of writers that were killed in this folder a day ago or more.
+
+    Nobody reads them, but nobody else removes them either. Younger ones may still be written to.
+    """
+    for part in folder.glob(".*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > _LEFT_FOR_DEAD:
+                part.unlink()
 
 
 def _sha256(content: bytes) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from pipeline.conftest import Project, make_project, wait_for
 from pipeline.test_build import QUICK_JUPYTER_BOOK, results, whole_or_absent
 
+from mflib import notebooks
 from mflib.experiment.store import Store
+from mflib.sweep import runs
 
 from .conftest import HERE, Counts
 
@@ -135,7 +140,7 @@ def put_to_death(work: Work, kills: int, *, seed: int) -> int:
     moments, ways = random.Random(seed), itertools.cycle(WAYS)
     in_a_row = 1 if kills > len(WAYS) else kills
     done = late = useful = 0
-    left: list[psutil.Process] = []
+    left: list[psutil.Process] = []  # of all that was killed
     work.anew()
     while done < kills:
         process = work.start()
@@ -145,8 +150,9 @@ def put_to_death(work: Work, kills: int, *, seed: int) -> int:
             assert late <= 2 + kills, "most runs are over before the moment of their kill"
             work.anew()
             continue
-        left = work.processes()
-        next(ways)(process, left)
+        all_of_it = work.processes()
+        left.extend(all_of_it)
+        next(ways)(process, all_of_it)
         process.wait()
         done += 1
         work.sound()
@@ -166,6 +172,82 @@ def put_to_death(work: Work, kills: int, *, seed: int) -> int:
 
 def times_written(files: Iterator[Path]) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in files}
+
+
+# --- one file -------------------------------------------------------------------------------------
+
+
+def killed_before(step: int, write: Callable[[], object]) -> bool:
+    """Write in a process that is killed before its ``step``-th call that changes a folder or disk.
+
+    Returns whether it came to that: not if it ends after fewer such calls.
+    """
+    child = os.fork()
+    if child == 0:
+        calls = itertools.count()
+
+        def deadly(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
+                if next(calls) == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return function(*arguments, **options)
+
+            return call
+
+        try:
+            for name in ("open", "fsync", "replace"):
+                setattr(os, name, deadly(getattr(os, name)))
+            write()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def test_a_file_whose_writer_is_killed_at_any_step_is_whole_or_absent(tmp_path, fault) -> None:
+    store, key = Store(tmp_path / "shards"), {"depth": 3}
+    old, new = {"accuracy": np.arange(3.0)}, {"accuracy": np.arange(5.0)}
+    text = tmp_path / "executed.ipynb"
+    times = 0
+
+    def both() -> None:
+        store.write(key, new)
+        notebooks.write_atomically(text, "new " * 1000)
+
+    for before in (None, old):
+        for step in itertools.count():
+            shutil.rmtree(store.root, ignore_errors=True)
+            text.unlink(missing_ok=True)
+            if before is not None:
+                store.write(key, before)
+                text.write_text("old")
+            if not killed_before(step, both):
+                break
+            times += 1
+            found = store.get(key)  # a warning, and thus an error here, where it is damaged
+            known = [each["accuracy"].tolist() for each in (before, new) if each is not None]
+            if before is not None or found is not None:
+                assert found["accuracy"].tolist() in known
+            assert not text.exists() or text.read_text() in ("old", "new " * 1000)
+            for half in store.root.rglob("*.part"):
+                assert half.name.startswith(".")  # what no pattern for finished files finds
+                os.utime(half, (time.time(), time.time() - 25 * 3600))
+            both()
+            assert store.get(key)["accuracy"].tolist() == new["accuracy"].tolist()
+            assert not list(store.root.rglob("*.part")), "kept for ever"
+    assert times >= 2 * 10
+    fault(
+        kind="kill -9 between two steps", target="one file", times=times, outcome="whole or absent"
+    )
+
+
+def test_a_half_written_file_of_today_is_left_to_its_writer(tmp_path) -> None:
+    store, key = Store(tmp_path), {"depth": 3}
+    store.write(key, {"accuracy": np.arange(3.0)})
+    half = store.record_path(key).with_name(".one.part")
+    half.write_bytes(b"on its way")
+    store.write(key, {"accuracy": np.arange(3.0)})
+    assert half.exists()
 
 
 # --- a grid --------------------------------------------------------------------------------------
@@ -324,3 +406,54 @@ def test_a_killed_make_book_goes_on_and_ends_the_same(tmp_path, counts: Counts, 
     project = with_stand_in(make_project(tmp_path / "project"))
     put_to_death(build_of(project, tmp_path / "work"), counts.kills, seed=4)
     fault(kind=KIND, target="make book", times=counts.kills, outcome="same book, nothing twice")
+
+
+# --- a sweep --------------------------------------------------------------------------------------
+
+OF_THIS_TIME = ["seconds", "computed", "host", "threads"]
+
+
+def sweep_of(project: Project, seeds: Sequence[int], scratch: Path) -> Work:
+    """Return a sweep over seeds and two activations, two runs at a time."""
+    runs_of_alpha = project.root / "runs" / "alpha"
+
+    def outcomes() -> list[Path]:
+        return sorted(runs_of_alpha.glob("[!.]*.json"))
+
+    def sound() -> None:
+        for file in outcomes():
+            record = runs.sound(file)
+            assert record is not None, f"{file} is not sound"
+            assert record["outcome"] == runs.FINISHED
+        for file in runs_of_alpha.glob("[!.]*.ipynb"):
+            is_whole(file)
+        for file in runs_of_alpha.glob("sweeps/*/[!.]*.parquet"):
+            assert len(pd.read_parquet(file)) == 2 * len(seeds)
+        for file in runs_of_alpha.glob("sweeps/*/[!.]*.json"):
+            json.loads(file.read_text())
+
+    def table(_: str) -> dict[str, Any]:
+        (file,) = runs_of_alpha.glob("sweeps/*/table.parquet")
+        frame = pd.read_parquet(file)
+        assert list(frame["outcome"]) == ["finished"] * 2 * len(seeds)
+        executed = [notebook_without_times(file.parent / name) for name in frame["notebook"]]
+        return {"table": frame.drop(columns=OF_THIS_TIME).to_csv(), "notebooks": executed}
+
+    given = ("--grid", f"seed={','.join(map(str, seeds))}", "--grid", "activation=tanh,erf")
+    return Work(
+        command=[sys.executable, "-m", "mflib.cli", "sweep", "alpha", *given, "--jobs", "2"],
+        folder=project.root,
+        environment=project.environment,
+        scratch=scratch,
+        anew=lambda: shutil.rmtree(project.root / "runs", ignore_errors=True),
+        sound=sound,
+        table=table,
+        kept=lambda: times_written(iter(outcomes())),
+    )
+
+
+def test_a_killed_sweep_goes_on_and_ends_the_same(tmp_path, counts: Counts, fault) -> None:
+    project = make_project(tmp_path / "project", ["alpha"])
+    seeds = [1, 2, 3] if counts.kills >= 20 else [1]
+    put_to_death(sweep_of(project, seeds, tmp_path / "work"), counts.kills, seed=5)
+    fault(kind=KIND, target="sweep", times=counts.kills, outcome="same table, nothing twice")
