@@ -31,6 +31,7 @@ from mflib.sweep.runs import FAILED, FINISHED
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL import Image
 
 Outcome = Mapping[str, Any] | None
 
@@ -108,8 +109,9 @@ def draw(
     """Return the figure of a sweep; None where no run is finished or none has a result.
 
     ``show`` is the id of a claim or of a figure of the notebook. Where it is None, the first claim
-    is shown whose number is not the same everywhere, and without one the verdicts. Raises
-    ValueError where no run has the result ``show``, with the nearest and all that there are.
+    is shown whose number is not the same everywhere, without one the verdicts, and without claims
+    the first figure. Raises ValueError where no run has the result ``show``, with the nearest and
+    all that there are.
     """
     finished = list(_finished(manifest, outcomes, runs))
     if not finished:
@@ -118,6 +120,8 @@ def draw(
     figures = tables.unique(id_ for run in finished for id_ in run.figures)
     if show is None:
         show = next((id_ for id_ in known if _varies(finished, id_)), None)
+        if not known:
+            show = next(iter(figures), None)
     elif show not in known and show not in figures:
         raise ValueError(_unknown(show, known, figures))
     axes = _axes(manifest, outcomes)
@@ -320,6 +324,12 @@ def _panels(
     return keys, titles, columns
 
 
+def _label_lowest(panels: np.ndarray, count: int) -> None:
+    """Give the lowest panel of each column its tick labels, where the last row is not full."""
+    for ax in panels.flat[max(0, count - panels.shape[1]) : count]:
+        ax.tick_params(labelbottom=True)
+
+
 def _left_out(count: int) -> str:
     return f" {count - MOST_PANELS} more panels are left out." if count > MOST_PANELS else ""
 
@@ -391,9 +401,7 @@ def _numbers(runs: Sequence[Run], axes: Sequence[Axis], id_: str, missing: str) 
         if log_y:
             ax.set_yscale("log")
     _ticks(panels.flat[0], layout.x)
-    if len(shown) < panels.size:
-        for ax in panels.flat[len(shown) - columns : len(shown)]:
-            ax.tick_params(labelbottom=True)
+    _label_lowest(panels, len(shown))
     fig.supxlabel(_plain(layout.x.name, 60), fontsize="medium")
     fig.supylabel(_plain(id_, 60), fontsize="medium")
     handles = {
@@ -406,7 +414,7 @@ def _numbers(runs: Sequence[Run], axes: Sequence[Axis], id_: str, missing: str) 
             handles["paper"] = handles.pop("paper")
         title = _plain(layout.hue.name) if layout.hue else None
         fig.legend(handles.values(), handles.keys(), title=title, loc="outside right upper")
-    caption, alt = _number_words(runs, layout, cells, id_)
+    caption, alt = _number_words(runs, layout, cells, id_, titles)
     if infinite:
         caption += f" {_several(infinite, 'infinite number')} cannot be drawn."
     return Drawn(id_, _png(fig), caption + _left_out(len(keys)) + missing, alt)
@@ -483,13 +491,23 @@ def _ticks(ax: Axes, x: Axis) -> None:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _number_words(runs: Sequence[Run], layout: Layout, cells: Cells, id_: str) -> tuple[str, str]:
+def _number_words(
+    runs: Sequence[Run],
+    layout: Layout,
+    cells: Cells,
+    id_: str,
+    titles: Mapping[tuple[str, ...], str],
+) -> tuple[str, str]:
     """Return caption and alternative text of a figure of numbers."""
     means = {place: float(np.mean(v)) for place, v in cells.items() if len(v)}
     counts = sorted({len(v) for v in cells.values() if len(v)})
     over = f" over {layout.x.name}" if layout.x.name else ""
     by = f", by {layout.hue.name}" if layout.hue else ""
-    panels = f", a panel for each {' and '.join(a.name for a in layout.rest)}" * bool(layout.rest)
+    panels = (
+        f", a panel for each value of {_listed([a.name for a in layout.rest])}"
+        if layout.rest
+        else ""
+    )
     caption = f"{id_}: our number{over}{by}{panels}. The claim: {_statement(runs, id_)}."
     if counts and counts[-1] > 1:
         n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
@@ -505,7 +523,8 @@ def _number_words(runs: Sequence[Run], layout: Layout, cells: Cells, id_: str) -
     def where(place: tuple[tuple[str, ...], int, int]) -> str:
         parts = [layout.x.label(layout.x.levels[place[2]])] if layout.x.name else []
         parts += [layout.hue.label(layout.hue.levels[place[1]])] if layout.hue else []
-        return f" at {' and '.join(parts)}" if parts else ""
+        parts += titles[place[0]].splitlines()
+        return f" at {_listed(parts)}" if parts else ""
 
     low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
     if len(means) == 1:
@@ -535,47 +554,56 @@ def _verdicts(
         if len(differ) < len(known):
             caption += f"; the same in all runs: {', '.join(i for i in known if i not in differ)}"
         caption += "." + _left_out(len(differ))
+        used = [x, y]
     else:
         x = free[0] if free else Axis("", (None,))
+        used = [x]
         png = _rows(runs, x, known)
         caption += f" over {x.name}." if x.name else "."
     counts = Counter(
         r["verdict"] for run in runs for r in run.verdicts.values() if r["id"] in known
     )
-    return Drawn(None, png, caption + _seeds(runs) + missing, _verdict_words(counts, len(runs)))
+    caption += _sharing(axes, used) + missing
+    return Drawn(None, png, caption, _verdict_words(counts, len(runs)))
 
 
 def _verdicts_of_one(runs: Sequence[Run], axes: Sequence[Axis], id_: str, missing: str) -> Drawn:
     """Draw the verdict on one claim over two parameters, a panel for each value of the others."""
     free = sorted((a for a in axes if a.name != SEED), key=lambda a: -len(a.levels))
     counts = Counter(r.verdicts[id_]["verdict"] for r in runs if id_ in r.verdicts)
-    over = ""
+    left = ""
     if len(free) < 2:
         x = free[0] if free else Axis("", (None,))
         png = _rows(runs, x, [id_])
         over = f" over {x.name}" if x.name else ""
-        left = ""
     else:
         x, y, *rest = free
         keys, titles, _ = _panels(rest, runs)
+        layout = Layout(x, y, tuple(rest))
         groups = {
-            "/".join(key): (
-                titles[key],
-                [r for r in runs if tuple(_key(r.values.get(a.name)) for a in rest) == key],
-            )
+            repr(key): (titles[key], [run for run in runs if layout.panel(run) == key])
             for key in keys[:MOST_PANELS]
         }
-        png = _maps({name: (t, g) for name, (t, g) in groups.items()}, x, y, id_)
+        png = _maps(groups, x, y, id_)
         over = f" over {x.name} and {y.name}"
+        over += f", a panel for each value of {_listed([a.name for a in rest])}" if rest else ""
         left = _left_out(len(keys))
     caption = f"{id_}: verdict{over}. The claim: {_statement(runs, id_)}.{left}"
     alt = f"{id_}{over}: {_verdict_words(counts, len(runs))}"
-    return Drawn(id_, png, caption + _seeds(runs) + missing, alt)
+    return Drawn(id_, png, caption + _sharing(axes, free) + missing, alt)
 
 
-def _seeds(runs: Sequence[Run]) -> str:
-    seeds = {_key(run.values.get(SEED)) for run in runs}
-    return " A field that runs share is divided among their verdicts." if len(seeds) > 1 else ""
+def _sharing(axes: Sequence[Axis], shown: Sequence[Axis]) -> str:
+    """Say which runs of a map share a field, if any do."""
+    names = [a.name for a in axes if a not in shown and len(a.levels) > 1]
+    if not names:
+        return ""
+    return f" Runs that differ in {_listed(names)} share a field, divided among their verdicts."
+
+
+def _listed(words: Sequence[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _verdict_words(counts: Mapping[str, int], runs: int) -> str:
@@ -607,8 +635,11 @@ def _maps(
         _fields(ax, cells, size / (len(x.levels) + 1.5))
         ax.set_title(title if id_ else _plain(title, 40))
     _name_ticks(panels.flat[0], [_level(v) for v in x.levels], [_level(v) for v in y.levels])
+    _label_lowest(panels, len(groups))
     fig.supxlabel(_plain(x.name, 60), fontsize="medium")
     fig.supylabel(_plain(y.name, 60), fontsize="medium")
+    if not y.is_numeric:
+        panels.flat[0].invert_yaxis()  # words are read downwards, in the sweep's order
     shown = [id_] if id_ else list(groups)
     _verdict_legend(fig, [r for _, runs in groups.values() for r in runs], shown)
     return _png(fig)
@@ -695,9 +726,8 @@ def _sheet(runs: Sequence[Run], axes: Sequence[Axis], id_: str, missing: str) ->
     free = [axis for axis in axes if axis.name != SEED] or list(axes)
     seed = next((axis for axis in axes if axis.name == SEED and axis not in free), None)
     # Of runs that differ in the seed alone, the first stands for all.
-    order = seed.levels if seed else ()
     by_place: dict[tuple[int, ...], Run] = {}
-    for run in sorted(runs, key=lambda r: seed.at(r.values.get(SEED)) if seed and order else 0):
+    for run in sorted(runs, key=lambda run: seed.at(run.values.get(SEED)) if seed else 0):
         if id_ in run.figures:
             place = tuple(axis.at(run.values.get(axis.name)) for axis in free)
             by_place.setdefault(place, run)
@@ -717,9 +747,9 @@ def _sheet(runs: Sequence[Run], axes: Sequence[Axis], id_: str, missing: str) ->
     across = min((pixels - gap * (columns + 1)) // columns, round(7 * DPI))
     images: dict[tuple[int, int], Image.Image] = {}
     for cell, place in cells.items():
-        with Image.open(io.BytesIO(_picture(by_place[place], id_))) as whole:
-            high = round(across * whole.height / whole.width)
-            small = whole.convert("RGBA").resize((across, high), Image.Resampling.LANCZOS)
+        whole = _picture(by_place[place], id_)
+        high = round(across * whole.height / whole.width)
+        small = whole.resize((across, high), Image.Resampling.LANCZOS)
         images[cell] = Image.new("RGB", small.size, "white")
         images[cell].paste(small, mask=small)
     rows = 1 + max(row for row, _ in cells)
@@ -741,11 +771,11 @@ def _sheet(runs: Sequence[Run], axes: Sequence[Axis], id_: str, missing: str) ->
         )
         # Pixel for pixel, so that the pictures are not drawn a second time less sharply.
         fig.figimage(np.asarray(image), left, total[1] - top - head - image.height)
-    names = ", ".join(axis.name for axis in free)
+    names = _listed([axis.name for axis in free]) if free else ""
     record = by_place[shown[0]].figures[id_]
     caption = f"{id_} for each {names}." if names else f"{id_}."
     if seed:
-        caption += f" The first seed of {len(order)}."
+        caption += f" The first seed of {len(seed.levels)}."
     if len(places) > len(shown):
         caption += f" {len(places) - len(shown)} more pictures are on the pages of their runs."
     alt = f"{_several(len(shown), 'picture')} of {id_}"
@@ -757,9 +787,13 @@ def _sheet(runs: Sequence[Run], axes: Sequence[Axis], id_: str, missing: str) ->
     return Drawn(id_, _png(fig), caption + missing, alt)
 
 
-def _picture(run: Run, id_: str) -> bytes:
-    """Return the PNG of a figure in a run's executed notebook."""
+def _picture(run: Run, id_: str) -> Image.Image:
+    """Return a figure of a run's executed notebook; a white one where the notebook has gone."""
+    from PIL import Image
+
     from mflib.sweep import pages
 
-    notebook = pages.read_notebook(run.file)
-    return next(base64.b64decode(png) for r, png in pages.pictures(notebook) if r["id"] == id_)
+    for record, png in pages.pictures(pages.read_notebook(run.file)):
+        if record["id"] == id_:
+            return Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA")
+    return Image.new("RGBA", (160, 100), "white")

@@ -50,6 +50,7 @@ class Cell:
     css: str = ""
     sign: str = ""
     link: str = ""
+    of: str = ""  # what the link is of, for those who hear it without its row
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ def index_table(
                     SIGNS[outcome],
                 ),
                 *(cell(row[name]) for name in (*counts, *ours, "seconds", "device")),
-                Cell("open" if path else "–", path, link=path),
+                Cell("open" if path else "–", path, link=path, of=f"the notebook of {digest[:8]}"),
             ]
         )
     return columns, rows
@@ -380,8 +381,15 @@ def made(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def read_notebook(file: Path) -> dict[str, Any]:
-    """Return an executed notebook as JSON, whose outputs are all that is needed of it."""
-    read: dict[str, Any] = json.loads(file.read_bytes())
+    """Return an executed notebook as JSON, whose outputs are all that is needed of it.
+
+    It is empty where the notebook has gone since its record was read, as when another sweep runs
+    again what failed.
+    """
+    try:
+        read: dict[str, Any] = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return {}
     return read
 
 

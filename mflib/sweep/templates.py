@@ -201,7 +201,8 @@ INDEX = """\
 <td class="{{ 'number ' if columns[loop.index0].number }}{{ cell.css }}"
  data-sort="{{ cell.sort }}">
 {%- if cell.sign %}<span aria-hidden="true">{{ cell.sign }}</span> {% endif -%}
-{%- if cell.link %}<a href="{{ cell.link }}">{{ cell.text }}</a>
+{%- if cell.link %}<a href="{{ cell.link }}">{{ cell.text }}
+{%- if cell.of %}<span class="unseen"> {{ cell.of }}</span>{% endif %}</a>
 {%- else %}{{ cell.text }}{% endif -%}
 </td>
 {% endif %}

@@ -19,6 +19,7 @@ from book.conftest import chromium  # noqa: F401
 from book.visits import grave_findings
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from nbformat import v4, writes
 from PIL import Image
 
@@ -323,6 +324,17 @@ def test_a_number_is_averaged_over_seeds_which_are_no_axis(place):
     assert Image.open(io.BytesIO(drawn.png)).width <= figure.WIDEST * 160
 
 
+def test_error_bars_are_standard_errors_and_a_missing_place_breaks_the_line():
+    axes = Figure().subplots()
+    layout = figure.Layout(figure.Axis("gain", (1, 2, 4)), None, ())
+    figure._lines(axes, layout, {(0, 0): [1.0, 2.0, 3.0], (0, 1): [], (0, 2): [5.0]})
+    line, _, (bars,) = axes.containers[0].lines
+    assert line.get_xdata().tolist() == [1, 2, 4]
+    np.testing.assert_array_equal(line.get_ydata(), [2, np.nan, 5])
+    (low, high), *_ = [segment[:, 1] for segment in bars.get_segments()]
+    assert (high - low) / 2 == pytest.approx(1 / math.sqrt(3))
+
+
 def test_words_become_a_map_of_verdicts(place):
     manifest = sweep({"gain": [1, 2, 3], "kind": ["a", "b"]})
     for v in values_of(manifest):
@@ -344,7 +356,8 @@ def test_pictures_are_laid_out_by_their_parameters(place):
     for v in values_of(manifest):
         colour = colours[v["gain"], v["kind"]] if v["seed"] == 0 else "white"
         write_run(v, [shown(colour=colour)])
-    drawn = draw(manifest, place, "fc-line")
+    drawn = draw(manifest, place)  # without claims the first figure
+    assert drawn.id == "fc-line"
     sheet = Image.open(io.BytesIO(drawn.png)).convert("RGB")
     assert sheet.width <= figure.WIDEST * 160
     found = {
