@@ -332,7 +332,7 @@ def point(
     return render(
         templates.POINT,
         made_of=made_of,
-        mathjax="../../../../_static/mathjax/tex-svg.js" if mathjax and needs_math else "",
+        mathjax="../../../../_static/mathjax/tex-svg-full.js" if mathjax and needs_math else "",
         title=", ".join(here) or chapter(name),
         digest=digest,
         notebook=name,
@@ -536,14 +536,14 @@ def provide_mathjax(runs: Path) -> bool:
 
     It comes from the package that the book takes it from. Without that package formulas are text.
     """
-    target = runs / "_static" / "mathjax" / "tex-svg.js"
+    target = runs / "_static" / "mathjax" / "tex-svg-full.js"
     try:
         files = importlib.metadata.files("sphinx-mathjax-offline") or []
     except importlib.metadata.PackageNotFoundError:
         return target.is_file()
     for file in files:
         # With outlines for letters: a browser may not load fonts from another folder's files.
-        if file.match("static/mathjax/tex-svg.js"):
+        if file.match("static/mathjax/tex-svg-full.js"):
             content = Path(str(file.locate())).read_bytes()
             if not (target.is_file() and target.read_bytes() == content):
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -114,16 +114,21 @@ for (const table of document.querySelectorAll("table.sortable")) {
 """
 
 # A formula stands in the page as readable text; where MathJax is there, it is set from its TeX.
+# Without the packages that load further files, of which there are none, or make links.
 MATH = """\
 window.MathJax = {
   svg: { scale: 0.95 },
+  tex: { packages: { "[-]": ["html", "require", "autoload"] } },
   options: { enableMenu: false, ignoreHtmlClass: "no-math", processHtmlClass: "math" },
   startup: {
     ready() {
-      for (const place of document.querySelectorAll(".math[data-tex]")) {
-        place.textContent = "\\\\(" + place.dataset.tex + "\\\\)";
-      }
+      const places = [...document.querySelectorAll(".math[data-tex]")];
+      const readable = places.map((place) => place.textContent);
+      for (const place of places) place.textContent = "\\\\(" + place.dataset.tex + "\\\\)";
       MathJax.startup.defaultReady();
+      MathJax.startup.promise.catch(() => {
+        places.forEach((place, n) => { place.textContent = readable[n]; });
+      });
     },
   },
 };

@@ -330,8 +330,8 @@ def test_error_bars_are_standard_errors_and_a_missing_place_breaks_the_line():
     figure._lines(axes, layout, {(0, 0): [1.0, 2.0, 3.0], (0, 1): [], (0, 2): [5.0]})
     line, _, (bars,) = axes.containers[0].lines
     assert line.get_xdata().tolist() == [1, 2, 4]
-    np.testing.assert_array_equal(line.get_ydata(), [2, np.nan, 5])
-    (low, high), *_ = [segment[:, 1] for segment in bars.get_segments()]
+    np.testing.assert_array_equal(np.asarray(line.get_ydata(), float), [2, np.nan, 5])
+    low, high = bars.get_segments()[0][:, 1]
     assert (high - low) / 2 == pytest.approx(1 / math.sqrt(3))
 
 
@@ -444,7 +444,8 @@ def test_an_axis_is_logarithmic_where_the_values_are(values, log):
 def test_pages_open_from_disk_sort_and_are_accessible(place, chromium, scheme):  # noqa: F811
     manifest = sweep({"gain": [10.0, 9.0, 100.0], "kind": ["a"]})
     for v in values_of(manifest)[:2]:
-        write_run(v, [claim("mft-a", v["gain"], "partly"), shown(caption=r"At $\sigma_w^2$.")])
+        caption = r"$\sigma_w^2$, $\boldsymbol{x}$, $\href{https://a.example}{y}$, $\text{\(}$"
+        write_run(v, [claim("mft-a", v["gain"], "partly"), shown(caption=caption)])
     write_run(values_of(manifest)[2], [shown()], error="RuntimeError: no")
     _, folder = finish(manifest, place)
     context = chromium.new_context(viewport={"width": 400, "height": 800}, color_scheme=scheme)
@@ -469,7 +470,9 @@ def test_pages_open_from_disk_sort_and_are_accessible(place, chromium, scheme): 
     for digest in (manifest["points"][0]["digest"], manifest["points"][2]["digest"]):
         page.goto((folder / "points" / f"{digest}.html").as_uri())
         page.wait_for_selector("mjx-container svg", state="attached")
+        assert page.locator("mjx-container svg").count() == page.locator("[data-tex]").count()
         assert grave_findings(page) == []
+        assert page.locator("figcaption a").count() == 0
         assert page.evaluate("document.documentElement.scrollWidth") == 400
     context.close()
     assert complaints == []
