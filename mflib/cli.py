@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import signal
 import sys
@@ -52,18 +53,35 @@ def _bad_input_exits_2() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextlib.contextmanager
+def _full_disk_exits_1() -> Iterator[None]:
+    """Say in one sentence what could not be read or written while work was done."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = ": make room, or name another folder" if error.errno in _STORAGE else ""
+        print(f"mflib: {where}{error.strerror or error}{remedy}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
 def _assignments(pairs: list[str], option: str = "-p", example: str = "seed=1") -> dict[str, str]:
     """Return {name: text} of ``name=text`` pairs; ValueError for anything else or a name twice."""
+    from mflib.parameters import shown
+
     given: dict[str, str] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         name = name.strip()
         if not (name and equals):
             raise ValueError(
-                f"{option} {pair!r} is no name=value: write, for example, {option} {example}"
+                f"{option} {shown(pair)} is no name=value: write, for example, {option} {example}"
             )
         if name in given:
-            raise ValueError(f"{option} {name} is given twice: give it once")
+            raise ValueError(f"{option} {shown(name)} is given twice: give it once")
         given[name] = text
     return given
 
@@ -111,7 +129,8 @@ def run(
         target = notebooks.check_output(output or notebooks.executed(name))
     print(f"{name} ({profile} profile)", file=sys.stderr)
     try:
-        notebooks.execute(wanted, target)
+        with _full_disk_exits_1():
+            notebooks.execute(wanted, target)
     except notebooks.CellError as error:
         print(f"\nThe cell that failed:\n\n{error.source.strip()}\n", file=sys.stderr)
         print(_plain_unless_terminal(error.traceback), file=sys.stderr)
@@ -173,7 +192,7 @@ def sweep(
     from mflib.sweep import launch, points
 
     workflow.follow_parent()
-    with _bad_input_exits_2():
+    with _full_disk_exits_1(), _bad_input_exits_2():
         if jobs is not None and jobs < 1:
             raise ValueError(f"--jobs {jobs} is no number of runs: give 1 or more")
         if what.endswith((".yaml", ".yml")):

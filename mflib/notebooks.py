@@ -42,6 +42,10 @@ class CellError(Exception):
         self.kept = kept
 
 
+class NotWritten(OSError):
+    """An executed notebook cannot be written; the message says where a copy of it is, if any."""
+
+
 class KernelDied(CellError):
     """The notebook's process ended or could not begin, through no fault that its code tells of."""
 
@@ -503,8 +507,9 @@ def execute(wanted: Plan, output: Path | None = None, *, progress: bool = True) 
     """Execute a chapter as planned, through papermill, and write it to ``output`` when it is done.
 
     ``output`` is the chapter's place in the book unless given. Returns it. Raises ValueError if
-    nothing can be written there, before any work; CellError if a cell fails, and then the partly
-    executed notebook is kept beside ``output`` as ``<name>.failed.ipynb``.
+    nothing can be written there, before any work; NotWritten if it cannot be after all; CellError
+    if a cell fails, and then the partly executed notebook is kept beside ``output`` as
+    ``<name>.failed.ipynb``.
     """
     import nbformat
 
@@ -523,17 +528,34 @@ def execute(wanted: Plan, output: Path | None = None, *, progress: bool = True) 
         notebook = _run_papermill(notebook, work, command(wanted), progress=progress)
         record["seconds"] = round(time.monotonic() - started, 1)
         _finish(notebook, {**record, "digest": wanted.digest()})
-        write_atomically(output, _sealed(notebook))
+        _write_or_rescue(output, _sealed(notebook))
         failed_name(output).unlink(missing_ok=True)
         return output
     except CellError as error:
         notebook = nbformat.read(error.kept, as_version=4)
         _finish(notebook, record)
         error.kept = failed_name(output)
-        write_atomically(error.kept, _sealed(notebook))
+        try:
+            _write_or_rescue(error.kept, _sealed(notebook))
+        except NotWritten as unwritten:
+            raise NotWritten(f"{error}; and {unwritten}") from None
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _write_or_rescue(output: Path, text: str) -> None:
+    """Write an executed notebook. Raises NotWritten, with a copy elsewhere if that can be."""
+    try:
+        write_atomically(output, text)
+    except OSError as error:
+        why = f"{output} cannot be written ({error.strerror})"
+        rescued = Path(tempfile.gettempdir()) / output.name
+        try:
+            write_atomically(rescued, text)
+        except OSError:
+            raise NotWritten(f"{why}, nor a copy of it: make room and repeat") from None
+        raise NotWritten(f"{why}: make room and repeat, or take the copy {rescued}") from None
 
 
 def _run_papermill(notebook: Any, work: Path, command: str, *, progress: bool) -> Any:

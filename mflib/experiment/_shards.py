@@ -123,7 +123,8 @@ def gather(
     Shards that ``store`` holds are read, the others computed ``side_by_side`` and kept.
     ``compute(name, advance)`` may call ``advance(share)`` after each share of its work: the bar
     then moves by that part of the shard's ``size`` in units, and a run that is to stop does. An
-    interrupt says how many shards are kept; the same call then goes on from there.
+    interrupt says how many shards are kept; the same call then goes on from there. Raises NotKept,
+    before any work, where none can be written.
     """
     tables: dict[Name, pd.DataFrame] = {}
 
@@ -152,7 +153,10 @@ def gather(
                 if table is not None:
                     tables[name] = table
                     bar.update(size(name))
-            side_by_side(shard, [name for name in keys if name not in tables], device=device)
+            missing = [name for name in keys if name not in tables]
+            if missing and store is not None:
+                store.check()
+            side_by_side(shard, missing, device=device)
         except KeyboardInterrupt:
             kept = "all kept" if store is not None else "none kept, for want of a store"
             raise KeyboardInterrupt(
