@@ -106,8 +106,29 @@ def _slurm_options() -> list[str]:
     return []
 
 
-def executor_options(executor: str) -> list[str]:
-    """Return Snakemake's options for an executor.
+def _kubernetes_options(more: Sequence[str]) -> list[str]:
+    """Return what jobs on Kubernetes need. Raises ValueError where they could not run."""
+    if not any(word.split("=")[0] == "--container-image" for word in more):
+        raise ValueError(
+            "Kubernetes needs an image for its jobs: name it by "
+            "--snakemake '--container-image IMAGE', as the book's page on clusters says"
+        )
+    if shutil.which("rsync") is None:
+        raise ValueError(
+            "rsync is not installed here, and Snakemake needs it to see what jobs on Kubernetes did"
+        )
+    # A job gets these variables only. By PATH it finds the project's environment, which lies on
+    # the volume that all share; its plugin has it install a package by pip.
+    wanted = sorted(name for name in os.environ if name.startswith(("MFLIB_", "PIP_")))
+    wanted += [name for name in ("PATH", "PYTHONPATH") if name in os.environ]
+    # Kubernetes refuses a GPU that is requested without a limit, and scale=0 sets limits.
+    resources = ("scale=0", "gpu_manufacturer=nvidia")
+    storage = ("--default-storage-provider", "fs")
+    return [*storage, "--default-resources", *resources, "--envvars", *wanted]
+
+
+def executor_options(executor: str, more: Sequence[str] = ()) -> list[str]:
+    """Return Snakemake's options for an executor, where the user adds ``more``.
 
     Raises ValueError where it is unknown, its plugin is not installed, or it does not answer.
     """
@@ -121,7 +142,7 @@ def executor_options(executor: str) -> list[str]:
         raise ValueError(f"Snakemake's plugin for {executor} is not installed: run 'make cluster'")
     # Files that a job wrote may take a while to be seen through a network file system.
     common = ["--executor", executor, "--latency-wait", "60"]
-    return common + (_slurm_options() if executor == "slurm" else [])
+    return common + (_slurm_options() if executor == "slurm" else _kubernetes_options(more))
 
 
 def snakemake(
@@ -140,6 +161,11 @@ def snakemake(
     """
     # What Snakemake remembers of an earlier call is of one that may have been killed.
     shutil.rmtree(directory / ".snakemake", ignore_errors=True)
+    if "kubernetes" in options:
+        # Its plugin knows no shared folder: a job unpacks what lies beside us, and puts what it
+        # made into the storage, which is this folder again.
+        options = [*options, "--default-storage-prefix", str(directory)]
+        snakefile = Path(shutil.copy(snakefile, directory / "Snakefile"))
     workflow.snakemake(
         *("--snakefile", str(snakefile), "--directory", str(directory)),
         *("--config", *(f"{key}={value}" for key, value in config.items())),
@@ -223,7 +249,7 @@ def run(
     Busy where another process is at this sweep.
     """
     check_place()
-    options = executor_options(executor)
+    options = executor_options(executor, more)
     work.folder.mkdir(parents=True, exist_ok=True)
     with workflow.alone(work.folder / ".lock"):
         states = work.states()

@@ -1,0 +1,141 @@
+"""A sweep on a real Slurm, with a job killed and a node lost, against the same sweep here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from pipeline.conftest import Project, wait_for
+
+from mflib.sweep import tables
+
+from .conftest import TOOL, Slurm
+
+GRID = ("--grid", "sigma_b2=0.1,0.2,0.3", "--grid", "activation=tanh,erf", "--grid", "seed=1,2")
+POINTS = 12
+# What may differ between two runs of a point, and no more.
+OF_A_RUN = ["seconds", "device", "host", "threads", "computed"]
+
+
+def start(project: Project, runs: Path, more: dict[str, str], *options: str) -> subprocess.Popen:
+    """Start the sweep, its output into a file beside the runs."""
+    runs.mkdir()
+    with (runs / "said").open("w") as said:
+        return subprocess.Popen(
+            [project.python, "-m", "mflib.cli", "sweep", "alpha", *GRID, "-p", "wait=1", *options],
+            cwd=project.root,
+            env=project.environment
+            | more
+            | {"MFLIB_RUNS": str(runs), "MFLIB_TEST_TRACE": str(runs / "trace")},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def kernels(runs: Path) -> list[int]:
+    """Return the processes of the notebooks that were begun, in their order."""
+    with contextlib.suppress(OSError):
+        return [int(line.split()[1]) for line in (runs / "trace").read_text().splitlines()]
+    return []
+
+
+def job_of(pid: int) -> int | None:
+    """Return the Slurm job that a process belongs to, while it runs."""
+    with contextlib.suppress(OSError):
+        found = re.search(rb"SLURM_JOB_ID=(\d+)", Path(f"/proc/{pid}/environ").read_bytes())
+        return int(found[1]) if found else None
+    return None
+
+
+def running(runs: Path) -> int | None:
+    """Return a job whose notebook runs at this moment."""
+    return next((job for pid in reversed(kernels(runs)) if (job := job_of(pid))), None)
+
+
+def table(runs: Path) -> pa.Table:
+    """Return the table of the only sweep, without what may differ between two runs of a point."""
+    (file,) = (runs / "alpha" / "sweeps").glob("*/table.parquet")
+    return pq.read_table(file).drop_columns(OF_A_RUN)
+
+
+def test_a_sweep_survives_a_killed_job_and_a_lost_node(
+    slurm: Slurm, project: Project, tmp_path: Path
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    on_slurm = start(
+        project, there, slurm.environment, "--executor", "slurm", "--jobs", str(POINTS),
+        "--snakemake", "--slurm-init-seconds-before-status-checks 1",
+    )  # fmt: skip
+    local = start(project, here, {}, "--jobs", "2")
+    try:
+        wait_for(lambda: running(there), 120)
+        killed = running(there)
+        assert killed is not None
+        slurm.ask("scancel", str(killed))
+        wait_for(lambda: slurm.states()[killed] == "CANCELLED", 30)
+
+        wait_for(lambda: running(there), 120)
+        slurm.tool("stop-node")
+        assert not (slurm.folder / "run" / "slurmd.pid").exists()
+        assert "RUNNING" in slurm.states().values()
+        assert on_slurm.poll() is None
+        slurm.tool("start-node")
+
+        codes = on_slurm.wait(400), local.wait(400)
+    finally:
+        for process in (on_slurm, local):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+    assert codes == (0, 0), (there / "said").read_text() + (here / "said").read_text()
+
+    # Each point once, and the one of the killed job once more; each in a job of its own.
+    assert len(kernels(there)) == POINTS + 1
+    assert len(kernels(here)) == POINTS
+    states = slurm.states()
+    assert list(states.values()).count("COMPLETED") == POINTS
+    assert states[killed] == "CANCELLED"
+    found, expected = table(there), table(here)
+    assert expected["outcome"].to_pylist() == ["finished"] * POINTS
+    assert expected["ours alpha-sum"].to_pylist()[:2] == [0.1 + 4 + 1, 0.1 + 4 + 2]
+    assert found.equals(expected)
+
+
+def test_the_scratch_slurm_is_refused_or_taken_down_whole(slurm: Slurm, tmp_path: Path) -> None:
+    def call(*arguments: str, path: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, str(TOOL), *arguments], env=os.environ | {"PATH": path},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    # Again is not twice; what is not ours stays; a start that fails leaves nothing.
+    assert slurm.tool("start") == slurm.tool("start")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "file").write_text("mine")
+    path = os.environ["PATH"]
+    for what in ("start", "stop", "stop-node"):
+        code, said = call(what, str(own), path=path)
+        assert code == 2
+        assert said.count("\n") == 1
+    assert [file.name for file in own.iterdir()] == ["file"]
+    fake = tmp_path / "fake"
+    fake.mkdir()
+    (fake / "slurmd").write_text("#!/bin/sh\necho no luck >&2\nexit 1\n")
+    (fake / "slurmd").chmod(0o755)
+    code, said = call("start", str(tmp_path / "s"), path=f"{fake}{os.pathsep}{path}")
+    assert code == 1
+    assert "slurmd did not start:\nno luck" in said
+    assert not (tmp_path / "s").exists()
+    here = str(tmp_path / "s").encode()
+    commands = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline")]
+    assert not [command for command in commands if here in command and b"munged" in command]
+    code, said = call("start", str(tmp_path / "s"), path=str(tmp_path))
+    assert code == 2
+    assert "apt install --no-install-recommends slurm-wlm munge" in said
