@@ -9,10 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pipeline.conftest import Project, wait_for
-
-from mflib.sweep import tables
 
 from .conftest import TOOL, Slurm
 
