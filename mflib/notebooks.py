@@ -224,6 +224,20 @@ def inputs(name: str) -> list[Path]:
     return [source(name), *sources.notebook_closure(name), *locked, *tables]
 
 
+def _check_results(files: list[Path]) -> None:
+    """Raise ValueError where a recorded table among ``files`` is not as its record says."""
+    records = [f for f in files if f.suffix == ".json" and paths.results() in f.parents]
+    if not records:
+        return
+    from mflib import recorded
+
+    try:
+        for file in records:
+            recorded.check(file)
+    except recorded.Damaged as damage:
+        raise ValueError(str(damage)) from None
+
+
 def _check_device(device: Any) -> None:
     """Raise ValueError if CUDA is asked for by name and torch has none: no later than here."""
     if device != "cuda":
@@ -254,7 +268,9 @@ class Planner:
             self.usual = parameters.resolve(self.known, profile(profile_name, name))
         except ValueError as error:
             raise ValueError(f"profile {profile_name}, notebook {name}: {error}") from None
-        self.files = hashes(inputs(name))
+        files = inputs(name)
+        _check_results(files)
+        self.files = hashes(files)
 
     def typed(self, values: Mapping[str, Any]) -> Plan:
         """Return the plan with ``values`` over the profile's. Raises ValueError as `plan`."""

@@ -11,14 +11,13 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from mflib import paths
-from mflib.experiment.store import canonical, write_atomically
-from mflib.report import provenance
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 
 class Damaged(RuntimeError):
@@ -42,6 +41,9 @@ def write(
     (``sources.code_version``), and ``more``, which takes the place of these where it names them.
     Files that belong to the table, by name, are ``beside``: the record holds their SHA-256 too.
     """
+    from mflib.experiment.store import write_atomically
+    from mflib.report import provenance
+
     found = {
         "table": output.name,
         "sha256": _sha256(content),
@@ -104,11 +106,20 @@ def read(file: Path) -> bytes:
     return content
 
 
+def check(file: Path) -> None:
+    """Check a record (.json) and all files that it is of. Raises Damaged as `read`."""
+    known = record(file)
+    for name in (known["table"], *known.get("beside", {})):
+        read(file.with_name(name))
+
+
 def table(name: str, **options: Any) -> pd.DataFrame:
     """Return a table of results/, by its file's name (.csv or .parquet).
 
     ``options`` go to pandas. Raises ValueError for another ending, Damaged as `read`.
     """
+    import pandas as pd
+
     readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
     suffix = Path(name).suffix
     if suffix not in readers:
@@ -121,6 +132,8 @@ def arrays(name: str) -> dict[str, np.ndarray]:
 
     Raises Damaged as `read`, and for a file of anything but plain arrays.
     """
+    import numpy as np
+
     file = paths.results() / name
     content = read(file)
     try:
@@ -143,7 +156,7 @@ def _encoded(found: Mapping[str, Any]) -> bytes:
 def _of_record(found: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a record without its own."""
     rest = {name: value for name, value in found.items() if name != "record_sha256"}
-    return _sha256(canonical(json.loads(json.dumps(rest))).encode())
+    return _sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode())
 
 
 def _place(file: Path) -> str:

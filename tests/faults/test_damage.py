@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mflib import paths, recorded
+from mflib import build, notebooks, paths, recorded
 from mflib.experiment import data
 from mflib.experiment.store import ShardDamaged, Store
+from mflib.sweep import runs
 
 KEY = {"activation": "tanh", "sigma_w2": [1.5, 0.1], "steps": 3}
 
@@ -284,6 +285,98 @@ def test_a_damaged_result_is_named_and_refused(result, fault, counts, suffix):
     with pytest.raises(recorded.Damaged, match=f"{file.name}.*get it back"):
         load()
     fault(kind="deleted", target="recorded result", outcome="named, refused")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npz", ".json"])
+def test_a_damaged_result_is_refused_before_its_chapter_is_executed(result, fault, suffix):
+    root = result.parents[1]
+    (root / "notebooks" / "profiles").mkdir(parents=True)
+    cell = '# %% tags=["parameters"]\nseed: int = 0  # seed of the draws\n'
+    for name in ("some", "other"):
+        (root / "notebooks" / f"{name}.py").write_text(cell)
+    (root / "notebooks" / "profiles" / "quick.yaml").write_text("some: {}\nother: {}\n")
+    assert len(notebooks.plan("some").files) == 4
+    file = result.with_suffix(suffix)
+    flipped = bytearray(file.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    file.write_bytes(flipped)
+    with pytest.raises(ValueError, match=f"^results/some-grid{suffix} .*git checkout") as caught:
+        notebooks.plan("some")
+    assert "\n" not in str(caught.value)
+    assert notebooks.plan("other")
+    fault(kind="one byte flipped", target="recorded result", outcome="named, refused")
+
+
+# --- executed notebooks ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> notebooks.Plan:
+    """Return the plan of a chapter of a project of its own, and write its executed copy."""
+    monkeypatch.setenv("MFLIB_ROOT", str(tmp_path))
+    monkeypatch.setenv("MFLIB_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "notebooks" / "profiles").mkdir(parents=True)
+    (tmp_path / "notebooks" / "profiles" / "quick.yaml").write_text("some: {}\n")
+    (tmp_path / "notebooks" / "some.py").write_text(
+        '# %% tags=["parameters"]\nseed: int = 0  # seed of the draws\n\n# %%\nprint("σ", seed)\n'
+    )
+    plan = notebooks.plan("some")
+    write_executed(plan, notebooks.executed("some"))
+    return plan
+
+
+def write_executed(plan: notebooks.Plan, file: Path) -> None:
+    """Write what executing would write, without a kernel."""
+    notebook = notebooks.read(plan.name)
+    notebooks._finish(notebook, {"parameters": plan.values, "digest": plan.digest()})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    notebooks.write_atomically(file, notebooks._sealed(notebook))
+
+
+def test_a_damaged_notebook_is_executed_again(executed, fault, counts, capsys):
+    """Its stamp, which is what Snakemake compares, is then newer than the notebook."""
+    file = notebooks.executed("some")
+    good = file.read_bytes()
+
+    def is_stale() -> bool:
+        return build.notebook_stamp("some").stat().st_mtime_ns > file.stat().st_mtime_ns
+
+    assert notebooks.is_fresh(executed)
+    assert not is_stale()
+    for kind, content in damages(good, counts.flips, seed=3):
+        file.write_bytes(content)
+        assert not notebooks.is_fresh(executed)
+        assert is_stale()
+        # Where it no longer says what it was executed from, it is as if there were none.
+        named = "some.ipynb was altered since it was written" in capsys.readouterr().err
+        assert named or notebooks.record(file).get("digest") != executed.digest()
+        fault(kind=kind, target="executed notebook", outcome="executed again")
+    file.write_bytes(good)
+    assert notebooks.is_fresh(executed)
+
+
+@pytest.mark.parametrize("suffix", [".ipynb", ".json"])
+def test_a_damaged_run_of_a_sweep_is_done_again(executed, fault, counts, suffix):
+    digest = executed.point()
+    file = runs.folder("some") / f"{digest}.ipynb"
+    write_executed(executed, file)
+    runs._write_outcome(executed, file, error=None, seconds=1.0)
+    outcome = runs.outcome_file("some", digest)
+    want = runs.sound(outcome)
+    assert want
+    damaged = outcome.with_suffix(suffix)
+    good = damaged.read_bytes()
+    for kind, content in damages(good, counts.flips, seed=5):
+        damaged.write_bytes(content)
+        found = runs.sound(outcome)
+        if found is None:
+            fault(kind=kind, target="run of a sweep", outcome="done again")
+        else:  # another kind of white space in the record, which changes nothing that is read
+            assert suffix == ".json"
+            assert found == want
+    damaged.unlink()
+    assert runs.sound(outcome) is None
+    fault(kind="deleted", target="run of a sweep", outcome="done again")
 
 
 def test_what_the_book_shows_is_as_recorded_and_read_through_the_check():
