@@ -7,6 +7,7 @@ styles stand in the pages themselves.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -271,7 +272,7 @@ def command(manifest: Mapping[str, Any]) -> str:
             words += [option, f"{name}={mark.join(texts)}"]
     except (ValueError, KeyError):
         return ""
-    return shlex.join(words)
+    return shlex.join([*words, *(["--show", manifest["show"]] if manifest.get("show") else [])])
 
 
 # --- the page of a run ----------------------------------------------------------------------------
@@ -424,15 +425,20 @@ def traceback(notebook: Mapping[str, Any]) -> str:
 
 def render(template: str, **values: Any) -> str:
     """Return a page; whatever is put into it is escaped."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(templates.HEAD + template).render(
+    return _compiled(template).render(
         style=Markup(templates.STYLE),
         math=Markup(templates.MATH),
         sort=Markup(templates.SORT),
         **values,
     )
+
+
+@functools.cache
+def _compiled(template: str) -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(templates.HEAD + template)
 
 
 def css(words: str) -> str:
@@ -467,13 +473,19 @@ def width(png: bytes) -> int:
 
 def caption(markdown: str) -> str:
     """Return a caption as HTML: emphasis, code and formulas; links, pictures and HTML are text."""
-    parser = MarkdownIt("commonmark", {"html": False}).use(dollarmath_plugin).disable("image")
+    # A reference of the book's Markdown leads to another page of the book: its words remain.
+    return str(_parser().render(re.sub(r"\{[a-z:]+\}(?=`)", "", markdown)))
+
+
+@functools.cache
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False}).disable("image")
+    parser.use(dollarmath_plugin, double_inline=True)
     for rule in ("link_open", "link_close"):
         parser.add_render_rule(rule, lambda *_: "")
     for rule in ("math_inline", "math_block", "math_inline_double"):
         parser.add_render_rule(rule, lambda _, tokens, at, *__: formula(tokens[at].content))
-    # A reference of the book's Markdown leads to another page of the book: its words remain.
-    return str(parser.render(re.sub(r"\{[a-z:]+\}(?=`)", "", markdown)))
+    return parser
 
 
 def formula(tex: str) -> str:

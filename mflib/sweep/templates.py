@@ -32,7 +32,9 @@ pre {
   background: var(--raised); border: 1px solid var(--line); border-radius: 0.4rem;
   padding: 0.7rem 0.9rem; overflow-x: auto; font-size: 0.85rem; line-height: 1.45;
 }
+pre.wrap { white-space: pre-wrap; }
 pre code { font-size: inherit; overflow-wrap: normal; }
+pre.wrap code { overflow-wrap: anywhere; }
 .faint { color: var(--faint); font-size: 0.9rem; }
 .kicker { color: var(--faint); margin: 0; overflow-wrap: anywhere; }
 nav.way { display: flex; flex-wrap: wrap; gap: 0.25rem 1.5rem; margin-bottom: 1rem; }
@@ -63,7 +65,7 @@ tbody th code { font-weight: 600; }
 table.sortable td, table.sortable th { white-space: nowrap; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.long, table.sortable td.long { min-width: 14rem; max-width: 28rem; white-space: normal;
+.long, table.sortable td.long { min-width: 14rem; max-width: 28rem; white-space: normal;
   overflow-wrap: anywhere; }
 tbody tr:hover { background: var(--raised); }
 thead button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0;
@@ -168,7 +170,7 @@ INDEX = """\
 {% endfor %}
 {% if command %}
 <p>Made by</p>
-<pre tabindex="0"><code>{{ command }}</code></pre>
+<pre class="wrap"><code>{{ command }}</code></pre>
 {% endif %}
 
 <h2>Result</h2>
@@ -269,7 +271,7 @@ profile</p>
 {% for one in verdicts %}
 <tr><td class="state {{ one.css }}"><span aria-hidden="true">{{ one.sign }}</span>
 {{ one.verdict }}</td>
-<th scope="row"><code>{{ one.id }}</code><br><span class="faint">{{ one.statement }}</span></th>
+<th scope="row" class="long"><code>{{ one.id }}</code><br><span class="faint">{{ one.statement }}</span></th>
 <td class="long">{{ one.paper }}</td><td class="long">{{ one.ours }}</td>
 <td class="number">{{ one.tolerance }}</td></tr>
 {% endfor %}

@@ -295,6 +295,8 @@ def test_the_command_is_that_of_the_grid(place):
     manifest = sweep({"width": [1, 2], "sizes": [[1], [2, 3]]}, constant={"depth": 4})
     expected = f"mflib sweep {NOTEBOOK} --profile quick -p depth=4 --grid width=1,2 --grid"
     assert pages.command(manifest) == f"{expected} 'sizes=1;2,3'"
+    shown_too = pages.command({**manifest, "show": "mft-a"})
+    assert shown_too == f"{expected} 'sizes=1;2,3' --show mft-a"
     manifest["points"].pop()
     assert pages.command(manifest) == ""
 
