@@ -48,6 +48,33 @@ print(seed, sigma_b2, activation, depths, limit, {module}.VALUE)
 # %%
 if broken:
     raise RuntimeError("broken on purpose")
+
+# %%
+from IPython.display import display
+
+record = {{
+    "kind": "claim",
+    "id": "{name}-sum",
+    "statement": "A sum.",
+    "paper": 0.3,
+    "ours": sigma_b2 + len(activation) + seed,
+    "tolerance": None,
+    "checks": {{"positive": True}},
+    "source": "",
+    "note": "",
+    "verdict": "reproduced",
+    "provenance": {{
+        "notebook": "{name}",
+        "scale": "quick",
+        "device": "CPU",
+        "seed": seed,
+        "commit": "0",
+        "versions": {{}},
+        "seconds": None,
+        "command": os.environ["MFLIB_RUN"],
+    }},
+}}
+display({{"text/plain": "reproduced"}}, metadata={{"mflib": record}}, raw=True)
 """
 
 # The staging of the scratch book: the pages and the notebooks side by side.
@@ -166,6 +193,10 @@ def make_project(root: Path, names: Sequence[str] = ("alpha", "beta")) -> Projec
         shutil.copy(HERE / "mflib" / f"{name}.py", package)
     shutil.copy(HERE / "Snakefile", root)
     shutil.copytree(HERE / "mflib" / "sweep", package / "sweep")
+    (package / "experiment").mkdir()
+    for part in ("experiment/__init__", "experiment/store", "report/claims", "report/figures"):
+        shutil.copy(HERE / "mflib" / f"{part}.py", package / f"{part}.py")
+    shutil.copy(HERE / "mflib" / "report" / "provenance.py", package / "report")
     (package / "report" / "__init__.py").write_text("")
     (package / "report" / "pages.py").write_text(PAGES)
     (package / "shared.py").write_text("BASE = 1\n")
@@ -176,6 +207,10 @@ def make_project(root: Path, names: Sequence[str] = ("alpha", "beta")) -> Projec
     profiles = root / "notebooks" / "profiles"
     (profiles / "quick.yaml").write_text("".join(f"{name}: {{}}\n" for name in names))
     (profiles / "paper.yaml").write_text("".join(f"{name}:\n  sigma_b2: 1e-3\n" for name in names))
+    need = "{minutes: 5, memory_gb: 1, cores: 1, gpus: 1}"
+    (root / "notebooks" / "resources.yaml").write_text(
+        "".join(f"{name}:\n  quick: {need}\n  paper: {need}\n" for name in names)
+    )
     (root / "book" / "index.md").write_text("# The book\n\nWords.\n")
     (root / "_config.yml").write_text('title: Book\nexecute:\n  execute_notebooks: "off"\n')
     chapters = "".join(f"- file: {name}\n" for name in names)
