@@ -271,7 +271,8 @@ profile</p>
 {% for one in verdicts %}
 <tr><td class="state {{ one.css }}"><span aria-hidden="true">{{ one.sign }}</span>
 {{ one.verdict }}</td>
-<th scope="row" class="long"><code>{{ one.id }}</code><br><span class="faint">{{ one.statement }}</span></th>
+<th scope="row" class="long"><code>{{ one.id }}</code><br>
+<span class="faint">{{ one.statement }}</span></th>
 <td class="long">{{ one.paper }}</td><td class="long">{{ one.ours }}</td>
 <td class="number">{{ one.tolerance }}</td></tr>
 {% endfor %}
