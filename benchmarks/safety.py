@@ -6,7 +6,7 @@ The grids are those that the chapter on fully connected networks trains at the q
 is trained with an empty store and without one; the two take turns. ``share`` is the time spent
 inside the store (hashing keys and tables, writing files to disk, reading and checking them) and in
 making the keys, which hashes the data and the code, measured as it is spent, over the time of the
-whole grid; its largest value over the repeats must stay under 0.02. The ratio of the two whole
+whole grid, and must stay under 0.02. The ratio of the two whole
 times says the same with the noise of the machine in it. ``again`` is the time of the same grid when
 all of its shards are there: every one is read and its checksum computed.
 One JSON line per measurement.
@@ -136,7 +136,8 @@ def measure(activation: str, repeats: int) -> dict[str, Any]:
         "grid_s": round(statistics.median(with_store), 2),
         "store_s": round(statistics.median(safe), 4),
         "share": round(statistics.median(shares), 5),
-        "share_largest": round(max(shares), 5),
+        "share_lowest": round(min(shares), 5),
+        "share_highest": round(max(shares), 5),
         "without_store_s": round(statistics.median(without), 2),
         "ratio": round(
             statistics.median(a / b for a, b in zip(with_store, without, strict=True)), 3

@@ -1,8 +1,9 @@
 """Stage the book: executed notebooks with their figures and verdicts, and the pages made of them.
 
 ``python -m mflib.report.pages --out _build/book`` writes what Jupyter Book then renders: the pages
-of ``book/``, one chapter for each executed notebook that ``_toc.yml`` names, a scorecard and an
-errata page made from the notebooks' records, and a reference made from the docstrings. Everything
+of ``book/``, with recorded tables where they ask for them, one chapter for each executed notebook
+that ``_toc.yml`` names, a scorecard and an errata page made from the notebooks' records, and a
+reference made from the docstrings. Everything
 is put together in memory first, so that a fault leaves the last good stage as it was, and only
 files whose content changed are written, so that Sphinx renders only those again.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import base64
+import csv
 import dataclasses
 import inspect
 import json
@@ -28,7 +30,7 @@ import yaml
 from nbformat import NotebookNode, v4
 from plotly.offline import get_plotlyjs
 
-from mflib import paths
+from mflib import paths, recorded
 from mflib.report import claims, figures, provenance
 
 #: Pages that are made here, not written; `_toc.yml` names them like any other.
@@ -531,6 +533,75 @@ def errata(chapters: Iterable[Chapter]) -> str:
     )
 
 
+# --- recorded tables on written pages -----------------------------------------------------------
+
+
+def fault(row: dict[str, str]) -> tuple[str, ...]:
+    """Return a row of the table of faults as the reader sees it."""
+    times = f"{int(row['times']):,}"
+    return plain(row["kind"]), plain(row["target"]), times, plain(row["outcome"])
+
+
+def overhead(row: dict[str, str]) -> tuple[str, ...]:
+    """Return a row of the table of what safety costs as the reader sees it."""
+
+    def ratio(name: str) -> str:
+        value = float(row[name])
+        return f"{value:.2f}" if row["unit"] == "times" else f"{100 * value:.2g} %"
+
+    spread = f"{ratio('ratio')} ({ratio('lowest')} to {ratio('highest')})"
+    seconds = f"{float(row['seconds']):.3g} s"
+    beside = f"{float(row['beside_seconds']):.3g} s, {plain(row['beside'])}"
+    return plain(row["what"]), seconds, beside, spread, ratio("limit")
+
+
+#: Recorded tables that a page shows in place of the line ``% recorded: NAME``: heading → relative
+#: width of each column, how a row is shown, and what to say where the table has not been made.
+RECORDED: dict[str, tuple[dict[str, int], Callable[[dict[str, str]], tuple[str, ...]], str]] = {
+    "faults": (
+        {"What was done": 25, "To what": 25, "Times": 10, "What came of it, every time": 40},
+        fault,
+        "No faults have been tried in this copy of the project: `make faults` tries them and "
+        "writes the table.",
+    ),
+    "faults-overhead": (
+        {"What": 35, "It takes": 12, "Beside it": 23, "Ratio (spread)": 20, "Limit": 10},
+        overhead,
+        "The cost has not been measured in this copy of the project: `make faults` measures it.",
+    ),
+}
+
+
+def with_recorded(text: str, results: Path) -> str:
+    """Return a page with its recorded tables, each with a line on where it comes from.
+
+    Raises PageError for a table that no page can show, or one that is not as it was written.
+    """
+
+    def shown(mark: re.Match[str]) -> str:
+        name = mark[1]
+        if name not in RECORDED:
+            raise PageError(
+                f"A page asks for the recorded table {name!r}: there are {', '.join(RECORDED)}."
+            )
+        columns, row, missing = RECORDED[name]
+        file = results / f"{name}.csv"
+        if not file.exists():
+            return missing
+        try:
+            rows = list(csv.DictReader(recorded.read(file).decode().splitlines()))
+            made = recorded.record(file)
+        except recorded.Damaged as damage:
+            raise PageError(f"{damage}.") from None
+        source = (
+            f"Recorded on {made['computed'][:10]} at commit {made['commit']} on "
+            f"{plain(made['device'])}, in {made['seconds'] / 60:.0f} minutes."
+        )
+        return f"{table(columns, columns.values(), map(row, rows))}\n{source}"
+
+    return re.sub(r"^% recorded: (\S+)$", shown, text, flags=re.MULTILINE)
+
+
 # --- reference from docstrings ----------------------------------------------------------------
 
 
@@ -667,6 +738,11 @@ def assemble(root: Path) -> dict[str, bytes]:
         str(file.relative_to(root / "book")): file.read_bytes()
         for file in sorted((root / "book").rglob("*"))
         if file.is_file()
+    }
+    files |= {
+        name: with_recorded(content.decode(), root / "results").encode()
+        for name, content in files.items()
+        if name.endswith(".md")
     }
     # Sphinx looks for the table of contents beside the pages it builds.
     files |= {name: (root / name).read_bytes() for name in ("_config.yml", "_toc.yml")}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from nbformat import v4
 
+from mflib import recorded
 from mflib.report import claims, figures, pages
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
@@ -224,3 +225,33 @@ def test_marks_in_a_claim_are_harmless_on_every_page():
     block = pages.verdict_block(record)
     for mark in (r"χ\_q\*λ and χ\_c\*λ", r"\*a\* and \*b\*", r"q\*, c\*"):
         assert mark in block
+
+
+def test_a_page_shows_a_recorded_table_or_says_that_there_is_none(tmp_path):
+    page = "# Faults\n\n% recorded: faults\n\nMore.\n"
+    without = pages.with_recorded(page, tmp_path)
+    assert "% recorded" not in without
+    assert "`make faults` tries them" in without
+    rows = "kind,target,times,outcome,seconds\nkill -9,a *grid*,1200,same table,3.5\n"
+    file = tmp_path / "faults.csv"
+    recorded.write(file, rows.encode(), command="make faults", code="abc", seconds=90)
+    shown = pages.with_recorded(page, tmp_path)
+    assert "* - kill -9\n  - a \\*grid\\*\n  - 1,200\n  - same table\n" in shown
+    assert "in 2 minutes." in shown
+    assert shown.endswith("More.\n")
+    file.write_bytes(rows.replace("1200", "1201").encode())
+    with pytest.raises(pages.PageError, match=r"does not have its recorded checksum.*make faults"):
+        pages.with_recorded(page, tmp_path)
+    with pytest.raises(pages.PageError, match="'flaws': there are faults, faults-overhead"):
+        pages.with_recorded("% recorded: flaws\n", tmp_path)
+
+
+def test_what_safety_costs_is_shown_as_times_or_as_a_share(tmp_path):
+    header = "what,seconds,beside,beside_seconds,ratio,lowest,highest,unit,limit\n"
+    run = "mflib run one,6.5,plain papermill,6.1,1.0656,0.98,1.2,times,1.2\n"
+    kept = "keys of 16 shards,0.25,the whole grid,20.5,0.0122,0.011,0.0134,share,0.02\n"
+    file = tmp_path / "faults-overhead.csv"
+    recorded.write(file, (header + run + kept).encode(), command="make faults", code="", seconds=1)
+    shown = pages.with_recorded("% recorded: faults-overhead", tmp_path)
+    assert "  - 6.5 s\n  - 6.1 s, plain papermill\n  - 1.07 (0.98 to 1.20)\n  - 1.20\n" in shown
+    assert "  - 1.2 % (1.1 % to 1.3 %)\n  - 2 %\n" in shown
