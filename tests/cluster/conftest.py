@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -21,9 +22,11 @@ def missing() -> str:
     """Return why no Slurm can be started here; empty where one can."""
     programs = ("munged", "slurmctld", "slurmd", "sbatch")
     absent = [name for name in programs if not shutil.which(name, path=WHERE_DAEMONS_ARE)]
-    if not absent:
-        return ""
-    return f"no {', '.join(absent)} here: install the packages slurm-wlm and munge"
+    if absent:
+        return f"no {', '.join(absent)} here: install the packages slurm-wlm and munge"
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+        return "Snakemake's plugin for Slurm is not installed: run 'make cluster'"
+    return ""
 
 
 @dataclass(frozen=True)

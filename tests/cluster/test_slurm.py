@@ -1,22 +1,29 @@
-"""A sweep on a real Slurm, with a job killed and a node lost, against the same sweep here."""
+"""A sweep and groups of shards on a real Slurm, against the same here."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pipeline.conftest import Project, wait_for
+import pytest
+from pipeline.conftest import HERE, Project, wait_for
+
+from mflib import paths, results
 
 from .conftest import TOOL, Slurm
 
 GRID = ("--grid", "sigma_b2=0.1,0.2,0.3", "--grid", "activation=tanh,erf", "--grid", "seed=1,2")
 POINTS = 12
+# Snakemake asks Slurm one second after the start, then at intervals that grow by ten.
+SOON = ("--executor", "slurm", "--snakemake", "--slurm-init-seconds-before-status-checks 1")
+FIG2 = "mft-fig2"
 # What may differ between two runs of a point, and no more.
 OF_A_RUN = ["seconds", "device", "host", "threads", "computed"]
 
@@ -67,10 +74,7 @@ def test_a_sweep_survives_a_killed_job_and_a_lost_node(
     slurm: Slurm, project: Project, tmp_path: Path
 ) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
-    on_slurm = start(
-        project, there, slurm.environment, "--executor", "slurm", "--jobs", str(POINTS),
-        "--snakemake", "--slurm-init-seconds-before-status-checks 1",
-    )  # fmt: skip
+    on_slurm = start(project, there, slurm.environment, *SOON, "--jobs", str(POINTS))
     local = start(project, here, {}, "--jobs", "2")
     try:
         wait_for(lambda: running(there), 120)
@@ -103,6 +107,37 @@ def test_a_sweep_survives_a_killed_job_and_a_lost_node(
     assert expected["outcome"].to_pylist() == ["finished"] * POINTS
     assert expected["ours alpha-sum"].to_pylist()[:2] == [0.1 + 4 + 1, 0.1 + 4 + 2]
     assert found.equals(expected)
+
+
+def test_groups_of_shards_make_the_same_table(
+    slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_sources = shutil.ignore_patterns("__pycache__", "static")
+    shutil.copytree(HERE / "mflib", tmp_path / "project" / "mflib", ignore=no_sources)
+    monkeypatch.setenv("MFLIB_ROOT", str(tmp_path / "project"))
+    monkeypatch.setenv("MFLIB_CACHE", str(tmp_path / "here"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("MFLIB_DATA", raising=False)
+    results.computation.cache_clear()
+    groups = results.groups(FIG2, rehearse=True)
+    for group in groups:
+        results.compute_group(FIG2, group.name, rehearse=True, device="cpu", progress=False)
+    file = results.collect(FIG2, rehearse=True)
+    assert file is not None
+    expected = file.read_bytes()
+    shutil.rmtree(paths.build())
+
+    before = slurm.states()
+    done = subprocess.run(
+        [sys.executable, "-c", "from mflib import results; results.app()",
+         "run", FIG2, "--rehearse", "--device", "cpu", *SOON],
+        env=os.environ | slurm.environment | {"MFLIB_CACHE": str(tmp_path / "there")},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    states = [state for job, state in slurm.states().items() if job not in before]
+    assert states == ["COMPLETED"] * len(groups)
+    assert file.read_bytes() == expected
 
 
 def test_the_scratch_slurm_is_refused_or_taken_down_whole(slurm: Slurm, tmp_path: Path) -> None:
