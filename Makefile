@@ -13,18 +13,22 @@ TEST_WORKERS ?= 2
 HAVE_PYTHON = command -v $(PYTHON) >/dev/null || { echo 'mflib needs Python 3.11 or newer, and there is no $(PYTHON) here: install one, or name it, as in "make PYTHON=python3.12".' >&2; exit 1; }
 # Where the course is made, and the file with the students' ids.
 COURSE ?= course
+# Where the jobs of make results go: local, slurm, kubernetes.
+EXECUTOR ?= local
 STUDENTS ?= students.csv
 
-.PHONY: help setup classroom book test lint bench assignments tokens clean
+.PHONY: help setup classroom cluster book test lint bench results faults assignments tokens clean
 
 help:
 	@echo 'make book    execute every notebook and build the book (what is up to date is kept)'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style and types'
 	@echo 'make bench   run the benchmarks; one JSON line per measurement'
+	@echo 'make results  compute what is missing of the full-scale tables in results/ (hours on a GPU; EXECUTOR=slurm on a cluster)'
+	@echo 'make faults  break everything on purpose, count what comes of it, and write the tables in results/ (an hour or more)'
 	@echo 'make assignments   make the course folder (COURSE=course): every assignment checked, its release without solutions'
 	@echo 'make tokens  give every id in STUDENTS=students.csv a token, in COURSE/tokens.csv'
-	@echo 'make setup   make the environment, .venv, that all of these use; make classroom adds nbgrader and JupyterLab'
+	@echo 'make setup   make the environment, .venv, that all of these use; make classroom adds nbgrader and JupyterLab, make cluster what sends sweeps to Slurm and Kubernetes'
 	@echo 'make clean   remove what was made, but neither .venv nor results nor courses nor runs kept with -o'
 
 setup:
@@ -35,10 +39,16 @@ classroom:
 	@$(HAVE_PYTHON)
 	@$(PYTHON) tools/environment.py classroom
 
+cluster:
+	@$(HAVE_PYTHON)
+	@$(PYTHON) tools/environment.py cluster
+
 book: setup
 	@MFLIB_FOLLOW_PARENT=1 $(RUN) mflib.build book $(START)
 
-test: classroom
+test:
+	@$(HAVE_PYTHON)
+	@$(PYTHON) tools/environment.py classroom cluster
 	@OMP_NUM_THREADS=1 $(RUN) pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup
@@ -48,6 +58,15 @@ lint: setup
 
 bench: setup
 	@for file in benchmarks/*.py; do .venv/bin/python $$file || exit 1; done
+
+results: setup
+	@$(RUN) mflib.cli results run --executor $(EXECUTOR)
+
+faults:
+	@$(HAVE_PYTHON)
+	@$(PYTHON) tools/environment.py classroom cluster
+	@OMP_NUM_THREADS=1 $(RUN) pytest tests/faults --record results/faults.csv
+	@.venv/bin/python tools/record_overhead.py
 
 assignments: classroom
 	@$(RUN) mflib.classroom make --course "$(COURSE)"

@@ -1,4 +1,5 @@
-"""The command line: ``mflib run``, ``sweep``, ``params``, ``list``, ``convert``, ``check``."""
+"""The command line: ``mflib run``, ``sweep``, ``results``, ``params``, ``list``, ``convert``,
+``check``."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mflib import results
+
 if TYPE_CHECKING:
     from mflib.sweep.launch import Work
 
@@ -22,6 +25,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(results.app, name="results")
 
 Name = Annotated[str, typer.Argument(help="The notebook, as 'mflib list' names it.")]
 
@@ -49,8 +54,15 @@ def _bad_input_exits_2() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        print(f"mflib: {error}", file=sys.stderr)
+        print(f"mflib: {_in_one_line(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+def _in_one_line(text: str) -> str:
+    """Return ``text`` for a terminal, whatever was typed: line ends and colours are written out,
+    and words of more than 300 characters lose their middle."""
+    visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return re.sub(r"\S{300,}", lambda word: f"{word[0][:80]}…{word[0][-20:]}", visible)
 
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -188,11 +200,15 @@ def sweep(
     """
     import shlex
 
-    from mflib import workflow
-    from mflib.sweep import launch, points
+    from mflib import paths, workflow
+    from mflib.sweep import figure, launch, points
 
     workflow.follow_parent()
     with _full_disk_exits_1(), _bad_input_exits_2():
+        try:
+            more = shlex.split(snakemake)
+        except ValueError as error:
+            raise ValueError(f"--snakemake {snakemake!r}: {error}: close it") from None
         if jobs is not None and jobs < 1:
             raise ValueError(f"--jobs {jobs} is no number of runs: give 1 or more")
         if what.endswith((".yaml", ".yml")):
@@ -207,10 +223,12 @@ def sweep(
                 fixed=_assignments(parameter or []),
                 show=show,
             )
+        if asked.show is not None:
+            figure.check_show(asked.show, asked.notebook, paths.runs())
         work = launch.prepare(asked, executor=executor)
         if work.bad:
             for bad in work.bad:
-                print(f"mflib: {bad.point}: {bad.why}", file=sys.stderr)
+                print(f"mflib: {_in_one_line(f'{bad.point}: {bad.why}')}", file=sys.stderr)
             total = len(work.bad) + len(work.plans)
             raise ValueError(f"{len(work.bad)} of {total} points cannot be run; none was begun")
         if dry_run:
@@ -218,7 +236,12 @@ def sweep(
             return
         try:
             code = launch.run(
-                work, jobs=jobs, executor=executor, more=shlex.split(snakemake), again=again
+                work,
+                command=shlex.join(["mflib", *sys.argv[1:]]),
+                jobs=jobs,
+                executor=executor,
+                more=more,
+                again=again,
             )
         except workflow.Busy as busy:
             print(

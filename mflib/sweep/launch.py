@@ -237,6 +237,7 @@ def check_place() -> None:
 def run(
     work: Work,
     *,
+    command: str = "",
     jobs: int | None = None,
     executor: str = "local",
     more: Sequence[str] = (),
@@ -244,9 +245,10 @@ def run(
 ) -> int:
     """Execute the points of a sweep that are not done, then write its table; return the exit code.
 
-    0: all finished; 1: some failed or did not finish; 130: interrupted. ``again`` forgets runs
-    that failed. Raises ValueError before any work where the place or the executor is none, and
-    Busy where another process is at this sweep.
+    0: all finished; 1: some failed or did not finish; 130: interrupted. ``command`` is the one that
+    makes the sweep again, for its pages; ``again`` forgets runs that failed. Raises ValueError
+    before any work where the place or the executor is none, and Busy where another process is at
+    this sweep.
     """
     check_place()
     options = executor_options(executor, more)
@@ -256,7 +258,7 @@ def run(
         if again:
             _forget_failures(work, states)
         pending = [digest for digest, state in states.items() if state is None]
-        manifest = work.manifest()
+        manifest = {**work.manifest(), **({"command": command} if command else {})}
         if executor == "local":
             side_by_side = max(1, min(jobs or usual_jobs(work.needs, work.plans), len(pending)))
             cores = max(1, notebooks.available_cores() // side_by_side)
