@@ -25,6 +25,7 @@ from typing import Any
 import yaml
 
 from mflib import parameters, paths, sources
+from mflib.files import write_atomically
 from mflib.parameters import Parameter
 
 DEFAULT_PROFILE = "quick"
@@ -377,27 +378,6 @@ def is_fresh(wanted: Plan) -> bool:
     return sound
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """Write a file whole or not at all, whenever the process or the machine may stop."""
-    descriptor, part = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(part, 0o666 & ~_umask())
-        os.replace(part, file)
-    except BaseException:
-        os.unlink(part)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 # --- execution -----------------------------------------------------------------------------------
 
 
@@ -407,7 +387,11 @@ def check_output(file: Path) -> Path:
     Raises ValueError if it is a folder, lies in none, is no ``.ipynb``, or may not be written.
     """
     file = file.expanduser().resolve()
-    if file.is_dir():
+    try:
+        is_folder = file.is_dir()
+    except OSError as error:
+        raise ValueError(f"{file} is no place ({error.strerror}): give another") from None
+    if is_folder:
         raise ValueError(f"{file} is a folder: give the name of a file in it, like out.ipynb")
     if file.suffix != ".ipynb":
         raise ValueError(f"{file} does not end in .ipynb: give a name that does")

@@ -134,7 +134,7 @@ def chapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with the chapters of the book and their profiles, to be left as it is."""
     root = tmp_path / "project"
     (root / "notebooks").mkdir(parents=True)
-    for file in paths.notebooks().glob("*.py"):
+    for file in (*paths.notebooks().glob("*.py"), *paths.notebooks().glob("*.yaml")):
         shutil.copy(file, root / "notebooks")
     shutil.copytree(paths.notebooks() / "profiles", root / "notebooks" / "profiles")
     monkeypatch.setenv("MFLIB_ROOT", str(root))
@@ -211,3 +211,93 @@ def test_bad_parameters_are_one_sentence_and_nothing_is_written(call, fault, cou
         kind="bad parameters", target="mflib run", times=len(tried),
         outcome="exit code 2, one sentence, nothing written", seconds=time.perf_counter() - began,
     )  # fmt: skip
+
+
+def _bad_axis(key: str, parameter: Parameter) -> st.SearchStrategy[tuple[str, list[str]]] | None:
+    """Return what after ``--grid`` holds values that a parameter does not take, and these."""
+    bad = _bad_value(parameter)
+    if bad is None:
+        return None
+    mark = ";" if parameter.is_list else ","
+    one = bad.filter(lambda text: mark not in text and text.strip() and "space(" not in text)
+    many = st.lists(one, min_size=1, max_size=4, unique_by=str.strip)
+    return many.map(lambda values: (f"{key}={mark.join(values)}", values))
+
+
+def test_bad_points_of_a_sweep_are_all_listed_and_nothing_is_written(
+    call, fault, counts, monkeypatch
+):
+    """Each has its line, whatever text it holds; the last line counts them."""
+    from mflib.sweep import launch
+
+    def begin(*_: object, **__: object) -> None:
+        raise AssertionError("a sweep with a bad point was begun")
+
+    monkeypatch.setattr(launch.workflow, "alone", begin)
+    known = {name: notebooks.takes(name) for name in notebooks.names()}
+    axes = [
+        axis.map(lambda found, name=name: (name, *found))
+        for name, parameters in known.items()
+        for key, parameter in parameters.items()
+        if (axis := _bad_axis(key, parameter)) is not None
+    ]
+    tried: set[tuple[str, str]] = set()
+    points = 0
+    began = time.perf_counter()
+
+    @settings(
+        max_examples=counts.bad_parameters // 4, deadline=None, database=None,
+        phases=[Phase.generate], suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(st.one_of(axes), st.booleans())
+    def check(axis: tuple[str, str, list[str]], beside: bool) -> None:
+        nonlocal points
+        name, grid, values = axis
+        first, second = (["seed=0,1"], 2) if beside and not grid.startswith("seed") else ([], 1)
+        words = [word for each in (*first, grid) for word in ("--grid", each)]
+        *lines, last = call("sweep", name, *words)
+        n = second * len(values)
+        assert len(lines) == n, (words, lines)
+        assert all(_is_a_sentence(line) for line in lines), (words, lines)
+        assert last == f"mflib: {n} of {n} points cannot be run; none was begun"
+        tried.add((name, grid))
+        points += n
+
+    while len(tried) < counts.bad_parameters // 4:
+        check()
+
+    # Good points beside bad ones are not begun either, and what is no grid at all is one line.
+    *lines, last = call("sweep", "fc-theory", "--grid", "sigma_b2=0.05,9,nan,0.1")
+    assert [line.split(": ")[1] for line in lines] == ["sigma_b2=9", "sigma_b2=nan"]
+    assert last == "mflib: 2 of 4 points cannot be run; none was begun"
+    for words in (
+        ["--grid", "sigma_b2"], ["--grid", "a\nb=1"], ["--grid", "sigma_b2=1,,2"], [],
+        ["--grid", "sigma_b2=linspace(0,1,x)"], ["--grid", "sigma_b2=logspace(0,1,3)"],
+        ["--grid", "sigma_b2=linspace(0,1,99999999)"], ["--grid", "activation=linspace(0,1,3)"],
+        ["--grid", "seed=1", "-p", "seed=2"], ["--grid", "seed=1", "--jobs", "0"],
+        ["--grid", "seed=1", "--executor", "a\nb"], ["--grid", "seed=1", "--snakemake", "'"],
+        ["--grid", "seed=1", "--profile", "x" * 5000],
+    ):  # fmt: skip
+        (line,) = call("sweep", "fc-theory", *words)
+        assert line.startswith("mflib: ")
+        assert line.isprintable()
+        assert len(line) < 1000
+        points += 1
+    fault(
+        kind="bad parameters", target="mflib sweep", times=points + 2,
+        outcome="exit code 2, one sentence each, nothing written",
+        seconds=time.perf_counter() - began,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["alpha\n", "x" * 5000, "\x1b[31m", "../notebooks/fc-theory", ""])
+def test_odd_names_are_one_line(call, name):
+    for words in (
+        ["run", name],
+        ["params", name],
+        ["run", "fc-theory", "-o", f"no/{name}/x.ipynb"],
+    ):
+        (line,) = call(*words)
+        assert line.startswith("mflib: ")
+        assert line.isprintable()
+        assert len(line) < 1000
