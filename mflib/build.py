@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from mflib import notebooks, paths, workflow
+from mflib import files, notebooks, paths, workflow
 
 # --- what is stale ----------------------------------------------------------------------
 
@@ -36,7 +36,7 @@ def _stamp(name: str, content: dict[str, Any], result: Path, *, fresh: bool) -> 
     """
     file = _inputs_dir() / f"{name}.json"
     asked = {} if fresh else {"asked for at": time.time_ns()}
-    notebooks.write_atomically(file, json.dumps({**content, **asked}, indent=1) + "\n")
+    files.write_atomically(file, json.dumps({**content, **asked}, indent=1) + "\n")
     if fresh:
         done = result.stat().st_mtime_ns
         os.utime(file, ns=(done, done))
@@ -131,7 +131,7 @@ def html() -> None:
     book_record().unlink(missing_ok=True)
     shutil.rmtree(paths.build() / "book", ignore_errors=True)
     part.rename(paths.build() / "book")
-    notebooks.write_atomically(book_record(), json.dumps(made_from, indent=1) + "\n")
+    files.write_atomically(book_record(), json.dumps(made_from, indent=1) + "\n")
 
 
 def _complaints(log_file: Path) -> str:

@@ -41,7 +41,7 @@ def write(
     (``sources.code_version``), and ``more``, which takes the place of these where it names them.
     Files that belong to the table, by name, are ``beside``: the record holds their SHA-256 too.
     """
-    from mflib.experiment.store import write_atomically
+    from mflib.files import write_atomically
     from mflib.report import provenance
 
     found = {

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import platform
-import secrets
 import sys
 import tempfile
 import time
@@ -23,12 +22,10 @@ import pandas as pd
 import pyarrow as pa
 
 from mflib import paths
+from mflib.files import remove_leftovers, write_atomically
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 Table: TypeAlias = pd.DataFrame | Arrays
-
-
-_LEFT_FOR_DEAD = 24 * 3600.0  # seconds
 
 
 class NotKept(RuntimeError):
@@ -186,42 +183,6 @@ class Store:
         started = time.perf_counter()
         table = compute()
         return self.write(key, table, seconds=round(time.perf_counter() - started, 3))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and have it on disk on return.
-
-    The file is as open to others as the umask lets a new file be, so that a cache can be shared.
-    """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    # Not tempfile.mkstemp: its files are for their owner alone.
-    handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name, too, must survive a power cut
-    finally:
-        os.close(folder)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the half-written files of writers that were killed in this folder a day ago or more.
-
-    Nobody reads them, but nobody else removes them either. Younger ones may still be written to.
-    """
-    for part in folder.glob(".*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > _LEFT_FOR_DEAD:
-                part.unlink()
 
 
 def _sha256(content: bytes) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mflib import notebooks, parameters, paths, workflow
+from mflib import files, notebooks, parameters, paths, workflow
 from mflib.notebooks import Plan
 from mflib.sweep import points, progress, runs
 from mflib.sweep.points import Sweep
@@ -308,7 +308,7 @@ def _conclude(work: Work, manifest: dict[str, Any], *, interrupted: bool) -> int
 
 
 def _write(file: Path, content: Any) -> None:
-    notebooks.write_atomically(file, json.dumps(content, indent=1) + "\n")
+    files.write_atomically(file, json.dumps(content, indent=1) + "\n")
 
 
 def _forget_failures(work: Work, states: dict[str, dict[str, Any] | None]) -> None:

@@ -27,7 +27,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-from mflib.experiment.store import write_atomically
+from mflib.files import write_atomically
 from mflib.report import claims
 from mflib.report.figures import DPI
 from mflib.sweep import figure, tables, templates

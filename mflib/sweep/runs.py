@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mflib import notebooks, paths, workflow
+from mflib import files, notebooks, paths, workflow
 
 FINISHED = "finished"
 FAILED = "failed"
@@ -95,7 +95,7 @@ def _write_outcome(
     record = json.loads(json.dumps(record))
     checksum = _sha256(json.dumps(record, sort_keys=True).encode())
     text = json.dumps({**record, "record_sha256": checksum}, indent=1) + "\n"
-    notebooks.write_atomically(outcome_file(decided.name, decided.point()), text)
+    files.write_atomically(outcome_file(decided.name, decided.point()), text)
     return record
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mflib.experiment.store import write_atomically
+from mflib.files import write_atomically
 from mflib.report import claims
 from mflib.sweep.runs import sound
 

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mflib.experiment.store import ShardDamaged, Store, canonical, write_atomically
+from mflib.experiment.store import ShardDamaged, Store, canonical
+from mflib.files import write_atomically
 
 KEY = {"activation": "tanh", "sigma_w2": (1.5, 0.1), "steps": 3, "range": None}
 
@@ -136,7 +137,8 @@ WRITES = """
 import os, sys
 from pathlib import Path
 import pandas as pd
-from mflib.experiment.store import Store, write_atomically
+from mflib.experiment.store import Store
+from mflib.files import write_atomically
 root = Path(sys.argv[1])
 os.umask(int(sys.argv[2], 8))
 (root / "ordinary").open("w").close()

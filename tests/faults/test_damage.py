@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mflib import build, notebooks, paths, recorded
+from mflib import build, files, notebooks, paths, recorded
 from mflib.experiment import data
 from mflib.experiment.store import ShardDamaged, Store
 from mflib.sweep import runs
@@ -330,7 +330,7 @@ def write_executed(plan: notebooks.Plan, file: Path) -> None:
     notebook = notebooks.read(plan.name)
     notebooks._finish(notebook, {"parameters": plan.values, "digest": plan.digest()})
     file.parent.mkdir(parents=True, exist_ok=True)
-    notebooks.write_atomically(file, notebooks._sealed(notebook))
+    files.write_atomically(file, notebooks._sealed(notebook))
 
 
 def test_a_damaged_notebook_is_executed_again(executed, fault, counts, capsys):

@@ -25,7 +25,7 @@ import pytest
 from pipeline.conftest import Project, make_project, wait_for
 from pipeline.test_build import QUICK_JUPYTER_BOOK, results, whole_or_absent
 
-from mflib import notebooks
+from mflib import files
 from mflib.experiment.store import Store
 from mflib.sweep import runs
 
@@ -212,7 +212,7 @@ def test_a_file_whose_writer_is_killed_at_any_step_is_whole_or_absent(tmp_path, 
 
     def both() -> None:
         store.write(key, new)
-        notebooks.write_atomically(text, "new " * 1000)
+        files.write_atomically(text, "new " * 1000)
 
     for before in (None, old):
         for step in itertools.count():

@@ -184,6 +184,7 @@ def make_project(root: Path, names: Sequence[str] = ("alpha", "beta")) -> Projec
         "__init__",
         "build",
         "cli",
+        "files",
         "notebooks",
         "parameters",
         "paths",
