@@ -58,6 +58,7 @@ def book_files() -> list[Path]:
     root = paths.root()
     found = [p for p in paths.book().rglob("*") if p.is_file() and "_build" not in p.parts]
     found += [root / name for name in ("_config.yml", "_toc.yml", "requirements.lock", "README.md")]
+    found += paths.results().glob("faults*")
     found += [p for p in (root / "mflib").rglob("*") if p.suffix != ".pyc"]
     return [p for p in found if p.is_file()]
 
@@ -180,6 +181,14 @@ def book(started: float) -> int:
             file=sys.stderr,
         )
         return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"make book: {where}{error.strerror or error}: see that the folder can be written and "
+            "has room, and repeat; what is done is kept",
+            file=sys.stderr,
+        )
+        return 1
     except (RuntimeError, ValueError, SyntaxError) as error:
         print(f"make book: {error}", file=sys.stderr)
         return 1
@@ -194,7 +203,7 @@ def main(arguments: list[str]) -> int:
     if arguments == ["html"]:
         try:
             html()
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             print(error, file=sys.stderr)
             return 1
         return 0

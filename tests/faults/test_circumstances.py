@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from mflib import cli, notebooks
 
-from .conftest import HERE, Sandbox
+from .conftest import COUNTS, HERE, Sandbox
 
 CHAPTER = """\
 # %% [markdown]
@@ -176,6 +176,23 @@ def test_read_only_folders_are_one_sentence_before_any_work(place, fault):
         fault(kind="read-only", target=target, outcome="exit code 2, one sentence, nothing written")
 
 
+def test_a_book_that_cannot_be_written_is_one_sentence(place, fault):
+    build = place.root / "_build"
+    build.mkdir()
+    before = place.files()
+    done = place.sandbox.run(
+        [sys.executable, "-m", "mflib.build", "book"],
+        options=("--ro-bind", build, build),
+        environment=place.environment(),
+        folder=place.root,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"make book: {build / 'lock'}: Read-only file system: see that")
+    assert done.stderr.count("\n") == 1
+    assert place.files() == before
+    fault(kind="read-only", target="folder of the book", outcome="one sentence, nothing written")
+
+
 FETCH = """
 import numpy as np
 from mflib.experiment import _shards
@@ -230,7 +247,7 @@ import json, sys
 from pathlib import Path
 
 folder, ballast, code = Path(sys.argv[1]), Path(sys.argv[1]) / "ballast", sys.argv[2]
-ballast.write_bytes(bytes(100 * 1024))
+ballast.write_bytes(bytes(int(sys.argv[3])))
 for attempt in range(2):
     found = []
     exec(code)
@@ -240,12 +257,17 @@ for attempt in range(2):
 """
 
 
-def twice(place: Place, folder: Path, code: str) -> list[tuple[list, list[str]]]:
-    """Run Python code where ``folder`` is a disk of 128 kB that is nearly full, and again where
-    it is not; return what the code put into ``found``, and the files in the folder, after each."""
+def twice(
+    place: Place, folder: Path, code: str, *, size: int = 128 * 1024
+) -> list[tuple[list, list[str]]]:
+    """Run Python code where ``folder`` is a disk of ``size`` bytes of which 28 kB are free, and
+    again where all of them are.
+
+    Return what the code put into ``found``, and the files in the folder, after each.
+    """
     done = place.sandbox.run(
-        [sys.executable, "-c", TWICE, folder, code],
-        options=("--size", str(128 * 1024), "--tmpfs", folder),
+        [sys.executable, "-c", TWICE, folder, code, str(size - 28 * 1024)],
+        options=("--size", str(size), "--tmpfs", folder),
         environment=place.environment(),
         folder=place.root,
     )
@@ -273,6 +295,32 @@ except NotKept as error:
     fault(
         kind="full disk",
         target="shard",
+        outcome="one sentence, nothing half-written; done when there is room",
+    )
+
+
+def test_a_sweep_that_meets_a_full_disk_is_one_sentence_and_goes_on_when_there_is_room(
+    place, fault, counts
+):
+    if counts != COUNTS["full"]:
+        pytest.skip("only with MFLIB_FAULTS=full: two sweeps take a while")
+    code = """
+import subprocess
+words = ["sweep", "some", "--grid", "fill=20000,21000", "--jobs", "1"]
+done = subprocess.run([sys.executable, "-m", "mflib.cli", *words], capture_output=True, text=True)
+found += [done.returncode, done.stdout + done.stderr]
+"""
+    ((exit_code, said), left), ((again, _), files) = twice(place, place.runs, code, size=16 * 2**20)
+    assert exit_code == 1
+    assert "No space left on device" in the_sentence(said)
+    assert not [name for name in left if name.endswith((".ipynb", ".part"))]
+    assert again == 0
+    assert len([name for name in files if name.endswith(".ipynb")]) == 2
+    assert [name for name in files if name.endswith("table.csv")]
+    assert not [name for name in files if name.endswith(".part")]
+    fault(
+        kind="full disk",
+        target="mflib sweep",
         outcome="one sentence, nothing half-written; done when there is room",
     )
 
