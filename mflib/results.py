@@ -73,6 +73,10 @@ class Computation(Protocol):
     def modules(self) -> tuple[str, ...]:
         """The modules that compute its numbers: a change of theirs makes the table stale."""
 
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """The data sets that it needs."""
+
     def groups(self) -> tuple[Group, ...]:
         """Return the groups in the order in which to compute them."""
 
@@ -125,6 +129,11 @@ class Trainability:
     _known: dict[tuple[str, str], list[Any]] = dataclasses.field(
         default_factory=dict, compare=False, repr=False
     )
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """See ``Computation``."""
+        return tuple(dict.fromkeys(block.grid["dataset"] for block in self.blocks))
 
     def groups(self) -> tuple[Group, ...]:
         """See ``Computation``: seed by seed, in each the coarse pictures of all blocks first."""
@@ -434,8 +443,12 @@ def collect(
         shards=len(records),
         seeds=sorted({key["seed"] for key in keys}),
         data={
-            key["dataset"]: {what: key[f"data_{what}"] for what in ("checksum", "fingerprint")}
-            for key in keys
+            name: {
+                "checksum": _all_of(key["data_checksum"] for key in mine),
+                "fingerprints": {str(key["input_range"]): key["data_fingerprint"] for key in mine},
+            }
+            for name in sorted({key["dataset"] for key in keys})
+            if (mine := [key for key in keys if key["dataset"] == name])
         },
         settings=known.settings(),
     )
@@ -488,16 +501,17 @@ def status(*, store: Store | None = None, rehearse: bool = False) -> list[Status
 
 
 def _shards_done(known: Computation, store: Store) -> str:
-    """Return "done of all" for the kind of device that most are done on."""
-    from mflib.experiment.data import DataUnavailable
+    """Return "done of all" for the kind of device that most are done on; downloads nothing."""
+    from mflib import check
+    from mflib.experiment import data
 
+    absent = [name for name in known.data_sets if name in check.DATA_SETS and not data.found(name)]
+    if absent:
+        return f"unknown: no {' and no '.join(absent)} here"
     counts = []
-    try:
-        for kind in DEVICES:
-            keys = [key for group in known.groups() for key in known.keys(group, kind)]
-            counts.append((sum(map(store.has, keys)), len(keys)))
-    except DataUnavailable as missing:
-        return f"unknown: {missing}"
+    for kind in DEVICES:
+        keys = [key for group in known.groups() for key in known.keys(group, kind)]
+        counts.append((sum(map(store.has, keys)), len(keys)))
     done, of = max(counts, key=lambda count: count[0] / count[1])
     return f"{done} of {of}"
 
@@ -614,7 +628,7 @@ def job(arguments: list[str]) -> int:
 
 
 def _write(file: Path, content: Any) -> None:
-    from mflib.experiment.store import write_atomically
+    from mflib.files import write_atomically
 
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, (json.dumps(content, indent=1) + "\n").encode())
@@ -638,7 +652,11 @@ def run(
     from mflib import notebooks, workflow
     from mflib.sweep import launch, runs
 
-    options = launch.executor_options(executor)
+    options = launch.executor_options(executor, more)
+    for name in names or REGISTRY:  # before anything is written: unknown names, absent data
+        known = computation(name, rehearse=rehearse)
+        for group in known.groups():
+            known.keys(group, _kinds(device)[0])
     folder = paths.build() / "results" / ("rehearsal" if rehearse else "full")
     with workflow.alone(folder / ".lock"):
         wanted = pending(names, rehearse=rehearse, device=device)
