@@ -23,6 +23,7 @@ from mflib.experiment.networks import ARCHITECTURES, Network
 from mflib.experiment.nonlinearities import nonlinearity
 
 _EAGER_STEPS = 3  # cuBLAS and the allocator settle before a CUDA graph is captured
+_LINE = 32  # numbers of any dtype that fill two vectors of any processor, the step of its loops
 _EVALUATION_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}
 
 
@@ -321,19 +322,26 @@ def evaluate(
 
 
 def _score(network: Network, x: Tensor, y: Tensor, group: int) -> tuple[Tensor, Tensor]:
-    """Return the mean NLL and the share correct, each (E,) float64."""
+    """Return the mean NLL and the share correct, each (E,) float64.
+
+    Chunks are filled up to multiples of ``_LINE`` samples: then every member's numbers lie in
+    memory alike, none at the end of a loop, and have the bits that they have in any ensemble.
+    """
     e = network.n_members
     largest = max(layer.n_out + layer.scratch() for layer in network.layers)
-    chunk = max(1, _EVALUATION_BYTES[x.device.type] // (x.element_size() * group * largest))
+    fitting = _EVALUATION_BYTES[x.device.type] // (x.element_size() * group * largest)
+    chunk = max(1, fitting // _LINE) * _LINE
     work = Workspace(x)
     loss = torch.zeros(e, dtype=torch.float64, device=x.device)
     right = torch.zeros(e, dtype=torch.float64, device=x.device)
     for start in range(0, len(x), chunk):
         labels = y[start : start + chunk]
-        logits = network.outputs(x[start : start + chunk], work)
-        chosen = torch.log_softmax(logits, 1).gather(1, labels.expand(e, 1, -1))
+        n = len(labels)
+        inputs = torch.nn.functional.pad(x[start : start + chunk], (0, 0, 0, -n % _LINE))
+        logits = network.outputs(inputs, work)
+        chosen = torch.log_softmax(logits, 1)[:, :, :n].gather(1, labels.expand(e, 1, -1))
         loss -= chosen.sum((1, 2), dtype=torch.float64)
-        right += (logits.argmax(1) == labels).sum(1)
+        right += (logits.argmax(1)[:, :n] == labels).sum(1)
     return loss / len(x), right / len(x)
 
 

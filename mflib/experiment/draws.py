@@ -120,7 +120,16 @@ def haar_orthogonal(
     The shorter side is orthonormal: Q Qᵀ = 1 if n_in ≤ n_out, else Qᵀ Q = 1.
     """
     tall = standard_normal((max(n_in, n_out), min(n_in, n_out)), members, dtype=dtype)
-    q, r = torch.linalg.qr(tall)
+    if tall.is_cuda:
+        q, r = torch.linalg.qr(tall)
+    else:
+        # One by one, which is no slower: a matrix that begins elsewhere in memory may have other
+        # bits, and a member's must not depend on how many come before it.
+        q, r = tall.mT.contiguous().mT, tall.new_empty(len(tall), tall.shape[2], tall.shape[2])
+        for matrix, triangle in zip(q, r, strict=True):
+            orthonormal, upper = torch.linalg.qr(matrix.clone())
+            matrix.copy_(orthonormal)
+            triangle.copy_(upper)
     sign = torch.where(torch.diagonal(r, dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(dtype)
     q = q * sign.unsqueeze(-2)
     return q if n_in >= n_out else q.transpose(1, 2).contiguous()
@@ -167,7 +176,10 @@ def draw_weights(
 
 def _stable_scale(variance: Tensor, alpha: Tensor) -> Tensor:
     """Return (D/2)^{1/α}, which at α = 2 makes D the variance."""
-    return (variance / 2) ** (1 / alpha.to(variance))
+    pairs = zip(variance.tolist(), alpha.tolist(), strict=True)
+    # Each by itself: the last bit of a tensor's power depends on the place in it.
+    scales = [(d / 2) ** (1 / a) for d, a in pairs]
+    return torch.tensor(scales, dtype=variance.dtype, device=variance.device)
 
 
 def check_stable(given: bool, *schemes: str | None) -> None:

@@ -273,7 +273,7 @@ def trainability(
     ``memory_limit`` is how many bytes the stored activations of one shard may take
     (``descent.default_memory_limit`` unless given); it changes no number. Networks that do not fit
     into the memory together are trained in halves, down to one alone; a warning says so. On the
-    CPU that changes no bit of theirs where ``batch_size`` is a multiple of 16.
+    CPU that changes no bit of theirs where ``batch_size`` is a multiple of 32.
 
     Raises ValueError for settings that the data cannot satisfy, DataUnavailable where the data
     set is not to be had, MemoryError where one network alone does not fit.
