@@ -18,15 +18,18 @@ TOOL = HERE / "tools" / "slurm.py"
 WHERE_DAEMONS_ARE = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"])
 
 
-def missing() -> str:
-    """Return why no Slurm can be started here; empty where one can."""
-    programs = ("munged", "slurmctld", "slurmd", "sbatch")
+def require(executor: str, *programs: str) -> None:
+    """Skip where programs or Snakemake's plugin are not installed; fail where they must be."""
     absent = [name for name in programs if not shutil.which(name, path=WHERE_DAEMONS_ARE)]
     if absent:
-        return f"no {', '.join(absent)} here: install the packages slurm-wlm and munge"
-    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
-        return "Snakemake's plugin for Slurm is not installed: run 'make cluster'"
-    return ""
+        reason = f"no {', '.join(absent)} here: install the packages slurm-wlm, munge and rsync"
+    elif importlib.util.find_spec(f"snakemake_executor_plugin_{executor}") is None:
+        reason = f"Snakemake's plugin for {executor} is not installed: run 'make cluster'"
+    else:
+        return
+    if os.environ.get("MFLIB_REQUIRE_SLURM") == "1":
+        pytest.fail(f"MFLIB_REQUIRE_SLURM=1, and {reason}")
+    pytest.skip(reason)
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,8 @@ class Slurm:
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    """Return a Slurm of four processors; skip where none is installed, or fail where it must be."""
-    if reason := missing():
-        if os.environ.get("MFLIB_REQUIRE_SLURM") == "1":
-            pytest.fail(f"MFLIB_REQUIRE_SLURM=1, and {reason}")
-        pytest.skip(reason)
+    """Return a Slurm of four processors."""
+    require("slurm", "munged", "slurmctld", "slurmd", "sbatch")
     here = Slurm(tmp_path_factory.mktemp("slurm") / "s")
     said = here.tool("start", "--cpus", "4")
     assert f"export SLURM_CONF={here.folder / 'slurm.conf'}" in said

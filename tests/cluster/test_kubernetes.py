@@ -22,6 +22,8 @@ import pandas as pd
 import pytest
 from pipeline.conftest import Project
 
+from .conftest import require
+
 # Those of an image that knows nothing of the project.
 OF_THE_IMAGE = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
 
@@ -115,7 +117,7 @@ def kubernetes() -> Iterator[Server]:
 def test_jobs_on_kubernetes_say_what_they_need_and_their_commands_do_the_work(
     kubernetes: Server, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("snakemake_executor_plugin_kubernetes", reason="run 'make cluster'")
+    require("kubernetes", "rsync")
     port = kubernetes.server_address[1]
     configuration = {
         "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
