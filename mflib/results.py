@@ -393,8 +393,9 @@ def collect(
     """Put all complete parts of a computation into its table; return the table's file.
 
     The table is ``results/<id>/networks.parquet``, with its record beside it; None where no part is
-    complete. Where all of a part's shards are there from a GPU and from a CPU, the GPU's count. A
-    table that has this content and is of this code already is left as it is.
+    complete. Where all of a part's shards are there from a GPU and from a CPU, the GPU's count.
+    Parts that are recorded already stay, if code and settings are the same: their shards may be
+    on another machine.
     """
     import io
 
@@ -403,65 +404,109 @@ def collect(
     from mflib import recorded
 
     known, kept = computation(name, rehearse=rehearse), _store(store)
-    parts: dict[str, list[Group]] = {}
-    for group in known.groups():
-        parts.setdefault(group.part, []).append(group)
-    tables, records, keys = {}, [], []
-    for part, members in parts.items():
-        kind = _complete_on(known, members, kept, _kinds(device))
-        if kind is None:
-            continue
-        wanted = [key for group in members for key in known.keys(group, kind)]
-        shards = [table for key in wanted if isinstance(table := kept.get(key), pd.DataFrame)]
-        if len(shards) < len(wanted):  # a damaged one, as a warning has said
-            continue
-        tables[part] = known.table(members[0], shards)
-        records += [kept.record(key) for key in wanted]
-        keys += wanted
-    if not tables:
-        return None
+    file = table_file(name, rehearse=rehearse)
+    before = _recorded_parts(known, file)
+    old = pd.read_parquet(io.BytesIO(recorded.read(file))) if before else None
+    tables, origins, missing = [], {}, []
+    for part, members in _parts(known).items():
+        found = _from_shards(known, members, kept, _kinds(device))
+        if found is not None:
+            table, origins[part] = found
+            tables.append(table.assign(part=part))
+        elif old is not None and part in before:
+            origins[part] = before[part]
+            tables.append(old[old["part"] == part])
+        else:
+            missing.append(part)
+    if not tables or origins == before:
+        return file if before else None
     buffer = io.BytesIO()
-    pd.concat(tables.values(), ignore_index=True).to_parquet(buffer, index=False)
-    file, content, code = table_file(name, rehearse=rehearse), buffer.getvalue(), _versions(known)
-    if _is_recorded(file, content, code):
-        return file
+    pd.concat(tables, ignore_index=True).to_parquet(buffer, index=False)
     recorded.write(
         file,
-        content,
+        buffer.getvalue(),
+        title=known.title,
         command=f"mflib results run {name}{' --rehearse' if rehearse else ''}",
-        code=code,
-        seconds=sum(record["seconds"] or 0.0 for record in records),
-        computed=max(record["computed"] for record in records),
-        device=_all_of(record["versions"].get("gpu") or "CPU" for record in records),
+        code=_versions(known),
+        seconds=sum(origin["seconds"] for origin in origins.values()),
+        computed=max(origin["computed"] for origin in origins.values()),
+        device=_all_of(origin["device"] for origin in origins.values()),
         versions={
-            package: _all_of(record["versions"].get(package, "unknown") for record in records)
-            for package in sorted({name for record in records for name in record["versions"]})
-            if package != "gpu"
+            package: _all_of(origin["versions"].get(package, "") for origin in origins.values())
+            for package in sorted({each for o in origins.values() for each in o["versions"]})
         },
-        precision=_all_of(f"{key['dtype']}, {key['matrix_precision']}" for key in keys),
-        parts={"recorded": list(tables), "missing": [part for part in parts if part not in tables]},
-        shards=len(records),
-        seeds=sorted({key["seed"] for key in keys}),
-        data={
-            name: {
-                "checksum": _all_of(key["data_checksum"] for key in mine),
-                "fingerprints": {str(key["input_range"]): key["data_fingerprint"] for key in mine},
-            }
-            for name in sorted({key["dataset"] for key in keys})
-            if (mine := [key for key in keys if key["dataset"] == name])
-        },
-        settings=known.settings(),
+        parts=origins,
+        missing=missing,
+        settings=_as_json(known.settings()),
     )
     return file
 
 
-def _is_recorded(file: Path, content: bytes, code: dict[str, str]) -> bool:
+def _parts(known: Computation) -> dict[str, list[Group]]:
+    """Return the groups of each part."""
+    parts: dict[str, list[Group]] = {}
+    for group in known.groups():
+        parts.setdefault(group.part, []).append(group)
+    return parts
+
+
+def _recorded_parts(known: Computation, file: Path) -> dict[str, Any]:
+    """Return where each recorded part came from; none where code or settings are others now."""
     from mflib import recorded
 
+    if not file.is_file():
+        return {}
     try:
-        return recorded.read(file) == content and recorded.record(file)["code"] == code
+        recorded.read(file)
+        record = recorded.record(file)
     except recorded.Damaged:
-        return False
+        return {}
+    now = (_versions(known), _as_json(known.settings()))
+    return dict(record["parts"]) if (record["code"], record["settings"]) == now else {}
+
+
+def _unrecorded(known: Computation, *, rehearse: bool) -> list[str]:
+    """Return the parts that are not recorded, or not by the code and settings as they are."""
+    there = _recorded_parts(known, table_file(known.id, rehearse=rehearse))
+    return [part for part in _parts(known) if part not in there]
+
+
+def _as_json(settings: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(settings))  # where a tuple is a list
+
+
+def _from_shards(
+    known: Computation, members: Sequence[Group], store: Store, kinds: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+    """Return a part's table and where it came from, or None unless all its shards are sound."""
+    import pandas as pd
+
+    kind = _complete_on(known, members, store, kinds)
+    if kind is None:
+        return None
+    keys = [key for group in members for key in known.keys(group, kind)]
+    shards = [table for key in keys if isinstance(table := store.get(key), pd.DataFrame)]
+    if len(shards) < len(keys):  # a damaged one, as a warning has said
+        return None
+    records = [store.record(key) for key in keys]
+    packages = sorted({name for record in records for name in record["versions"]} - {"gpu"})
+    origin = {
+        "device": _all_of(record["versions"].get("gpu") or "CPU" for record in records),
+        "computed": max(record["computed"] for record in records),
+        "seconds": round(sum(record["seconds"] or 0.0 for record in records), 3),
+        "shards": len(keys),
+        "seeds": sorted({key["seed"] for key in keys}),
+        "precision": _all_of(f"{key['dtype']}, {key['matrix_precision']}" for key in keys),
+        "data": {
+            key["dataset"]: {what: key[f"data_{what}"] for what in ("checksum", "fingerprint")}
+            for key in keys
+        },
+        "versions": {
+            name: _all_of(record["versions"].get(name, "") for record in records)
+            for name in packages
+        },
+    }
+    return known.table(members[0], shards), origin
 
 
 def _all_of(words: Iterable[str]) -> str:
@@ -527,8 +572,8 @@ def _status(name: str, file: Path, modules: Sequence[str], shards: str) -> Statu
     except recorded.Damaged as damage:
         return Status(name, shards, f"damaged: {damage}")
     state = "recorded"
-    if missing := record.get("parts", {}).get("missing", []):
-        done = len(record["parts"]["recorded"])
+    if missing := record.get("missing", []):
+        done = len(record["parts"])
         state = f"{done} of {done + len(missing)} parts recorded"
     if changed := _changed(record["code"], modules):
         state = f"stale, {state}: {changed} changed"
@@ -577,20 +622,20 @@ def pending(
 ) -> list[Job]:
     """Return the groups that are not done, in the order in which to compute them.
 
-    A group is done if the store holds all its shards, sound and of the code as it is; nothing else
-    is asked. ``names``: ids of computations, all of the registry if empty. Groups of a lower stage,
-    such as a first seed, come first over all computations.
+    A group is done if its part is recorded, or if the store holds all its shards: sound, and of the
+    code as it is. ``names``: ids of computations, all of the registry if empty. Groups of a lower
+    stage, such as a first seed, come first over all computations.
 
     Raises ValueError for an unknown id or device, DataUnavailable.
     """
     kept, kinds = _store(store), _kinds(device)
     known = [computation(name, rehearse=rehearse) for name in dict.fromkeys(names or REGISTRY)]
-    jobs = [
-        Job(each.id, group)
-        for each in known
-        for group in each.groups()
-        if not _done(each, group, kept, kinds)
-    ]
+    jobs = []
+    for each in known:
+        wanted = _unrecorded(each, rehearse=rehearse)
+        for group in each.groups():
+            if group.part in wanted and not _done(each, group, kept, kinds):
+                jobs.append(Job(each.id, group))
     return sorted(jobs, key=lambda job: job.group.stage)
 
 
@@ -653,19 +698,21 @@ def run(
     from mflib.sweep import launch, runs
 
     options = launch.executor_options(executor, more)
-    for name in names or REGISTRY:  # before anything is written: unknown names, absent data
-        known = computation(name, rehearse=rehearse)
-        for group in known.groups():
-            known.keys(group, _kinds(device)[0])
+    names = list(dict.fromkeys(names or REGISTRY))
+    if not rehearse and any(_unrecorded(computation(name), rehearse=False) for name in names):
+        _check_there_is_a_gpu(executor, device)
+    pending(names, rehearse=rehearse, device=device)  # raises before anything is written
     folder = paths.build() / "results" / ("rehearsal" if rehearse else "full")
     with workflow.alone(folder / ".lock"):
         wanted = pending(names, rehearse=rehearse, device=device)
         needs = dict(NEEDS_TO_REHEARSE if rehearse else NEEDS)
+        if device == "cpu":
+            needs["gpus"] = 0
         if executor == "local":
-            gpus = 0 if device == "cpu" else len(runs.visible_gpus())
+            gpus = len(runs.visible_gpus())
             needs["gpus"] = min(needs["gpus"], gpus)
             # A group on the CPU takes all cores, which its shards share.
-            usual = notebooks.available_cores() if rehearse else max(1, gpus)
+            usual = notebooks.available_cores() if rehearse else max(1, needs["gpus"] * gpus)
             side_by_side = max(1, min(jobs or usual, len(wanted)))
             needs["cores"] = max(1, notebooks.available_cores() // side_by_side)
             options = ["--cores", str(needs["cores"] * side_by_side), "--resources", f"gpu={gpus}"]
@@ -674,10 +721,21 @@ def run(
         code = 0
         if wanted:
             code = _snakemake(wanted, folder, needs, options, more, device, rehearse)
-        for name in dict.fromkeys(names or REGISTRY):
-            file = collect(name, rehearse=rehearse, device=device)
+        for name in names:
+            file: Path | None = table_file(name, rehearse=rehearse)
+            if _unrecorded(computation(name, rehearse=rehearse), rehearse=rehearse):
+                file = collect(name, rehearse=rehearse, device=device)
             print(f"{name}: {file or 'no part of it is complete'}")
     return code
+
+
+def _check_there_is_a_gpu(executor: str, device: str) -> None:
+    """Raise ValueError where full-scale work would go to the CPU without being asked to."""
+    if executor == "local" and device == "auto" and _kind(device) == "cpu":
+        raise ValueError(
+            "there is no GPU here, and on a CPU each group would take hours to days: give "
+            "--executor slurm or kubernetes, --rehearse, or --device cpu to do it all the same"
+        )
 
 
 def _snakemake(

@@ -145,11 +145,13 @@ def test_settings_are_those_of_the_chapter_so_that_it_reads_these_shards():
         assert (blocks[key].at, grid.sigma_b2, grid.sigma_w2[-1]) == (at, bias, top)
 
 
-def test_what_is_not_known_is_told_in_one_sentence_before_any_work(project):
+def test_what_cannot_be_is_told_in_one_sentence_before_any_work(project, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     for arguments, says in (
         (["run", "mft-fig7"], "no computation 'mft-fig7': those known are mft-fig2, mft-fig1"),
         (["run", "--rehearse", "--device", "tpu"], "device 'tpu' must be"),
         (["run", "--rehearse", "--executor", "pbs"], "no executor 'pbs'"),
+        (["run"], "there is no GPU here, and on a CPU each group would take hours to days"),
     ):
         said = CliRunner().invoke(results.app, arguments)
         assert said.exit_code == 2
@@ -206,13 +208,15 @@ def test_a_rehearsal_goes_on_where_a_killed_group_was_and_ends_with_the_same_bit
     assert "mnist-seed0-2of2" not in said
     record = recorded.record(table)
     assert record["device"] == "CPU"
-    assert record["precision"] == "float32, ieee"
-    assert record["parts"] == {"recorded": ["mnist-seed0", "cifar10-seed0"], "missing": []}
+    assert list(record["parts"]) == ["mnist-seed0", "cifar10-seed0"]
+    assert record["missing"] == []
+    part = record["parts"]["mnist-seed0"]
+    assert (part["shards"], part["seeds"], part["precision"]) == (3, [0], "float32, ieee")
+    assert set(part["data"]) == {"digits"}
     assert record["code"] == {
         "mflib.experiment.descent": sources.code_version("mflib.experiment.descent")
     }
     assert record["settings"]["mnist"]["width"] == 8
-    assert set(record["data"]) == {"digits", "breast-cancer"}
 
 
 # ---- recorded, stale, damaged -----------------------------------------------------------------
@@ -229,16 +233,26 @@ def test_parts_are_recorded_as_they_are_complete_and_the_state_says_so(project):
     assert len(table) == 9
     line = lines()[FIG2]
     assert (line.shards, line.state, line.device) == ("3 of 6", "1 of 2 parts recorded", "CPU")
-    compute()
+    # What is recorded needs its shards no more: they may be on another machine.
+    shutil.rmtree(paths.cache())
+    assert {job.group.part for job in results.pending([FIG2], rehearse=True)} == {"mnist-seed0"}
+    compute(only="mnist-seed0")
     stamp = results.collect(FIG2, rehearse=True).stat().st_mtime_ns
+    assert lines()[FIG2].state == "recorded"
+    assert pending() == []
+    compute()
     table = pd.read_parquet(file)
     assert not table.duplicated(
         ["activation", "dataset", "sigma_w2", "depth", "seed", "step"]
     ).any()
     assert len(table) == 9 + 18
+    assert dict(table.groupby("part").dataset.first()) == {
+        "cifar10-seed0": "breast-cancer",
+        "mnist-seed0": "digits",
+    }
     line = lines()[FIG2]
     assert (line.shards, line.state) == ("6 of 6", "recorded")
-    assert line.seconds > 0
+    assert all(part["seconds"] > 0 for part in recorded.record(file)["parts"].values())
     assert results.collect(FIG2, rehearse=True).stat().st_mtime_ns == stamp  # nothing new
 
     # The code that computes it changes, and with it the keys of its shards.
