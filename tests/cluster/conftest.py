@@ -72,7 +72,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     """Return a Slurm of four processors."""
     require("slurm", "munged", "slurmctld", "slurmd", "sbatch")
     here = Slurm(tmp_path_factory.mktemp("slurm") / "s")
-    said = here.tool("start", "--cpus", "4")
+    # The node is not given up while a slow machine starts it again.
+    said = here.tool("start", "--cpus", "4", "--timeout", "60")
     assert f"export SLURM_CONF={here.folder / 'slurm.conf'}" in said
     yield here
     here.tool("stop")

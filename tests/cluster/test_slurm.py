@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,7 +34,7 @@ def start(project: Project, runs: Path, more: dict[str, str], *options: str) -> 
     runs.mkdir()
     with (runs / "said").open("w") as said:
         return subprocess.Popen(
-            [project.python, "-m", "mflib.cli", "sweep", "alpha", *GRID, "-p", "wait=1", *options],
+            [project.python, "-m", "mflib.cli", "sweep", "alpha", *GRID, "-p", "wait=2", *options],
             cwd=project.root,
             env=project.environment
             | more
@@ -59,9 +60,17 @@ def job_of(pid: int) -> int | None:
     return None
 
 
-def running(runs: Path) -> int | None:
-    """Return a job whose notebook runs at this moment."""
-    return next((job for pid in reversed(kernels(runs)) if (job := job_of(pid))), None)
+def running(runs: Path) -> int:
+    """Wait until a notebook runs in a job of Slurm; return the job."""
+    found: list[int] = []
+
+    def look() -> bool:
+        # Of those begun, the last has the longest to go.
+        found[:] = [job for pid in kernels(runs)[-1:] if (job := job_of(pid))]
+        return bool(found)
+
+    wait_for(look, 120)
+    return found[0]
 
 
 def table(runs: Path) -> pa.Table:
@@ -74,19 +83,19 @@ def test_a_sweep_survives_a_killed_job_and_a_lost_node(
     slurm: Slurm, project: Project, tmp_path: Path
 ) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
+    before = slurm.states()
     on_slurm = start(project, there, slurm.environment, *SOON, "--jobs", str(POINTS))
     local = start(project, here, {}, "--jobs", "2")
     try:
-        wait_for(lambda: running(there), 120)
         killed = running(there)
-        assert killed is not None
         slurm.ask("scancel", str(killed))
-        wait_for(lambda: slurm.states()[killed] == "CANCELLED", 30)
+        wait_for(lambda: slurm.states()[killed] == "CANCELLED", 60)
 
-        wait_for(lambda: running(there), 120)
+        running(there)
         slurm.tool("stop-node")
         assert not (slurm.folder / "run" / "slurmd.pid").exists()
         assert "RUNNING" in slurm.states().values()
+        time.sleep(2)
         assert on_slurm.poll() is None
         slurm.tool("start-node")
 
@@ -97,12 +106,12 @@ def test_a_sweep_survives_a_killed_job_and_a_lost_node(
                 os.killpg(process.pid, 9)
     assert codes == (0, 0), (there / "said").read_text() + (here / "said").read_text()
 
-    # Each point once, and the one of the killed job once more; each in a job of its own.
+    # Each point once, and that of the killed job once more; each in a job of its own.
     assert len(kernels(there)) == POINTS + 1
     assert len(kernels(here)) == POINTS
-    states = slurm.states()
-    assert list(states.values()).count("COMPLETED") == POINTS
-    assert states[killed] == "CANCELLED"
+    states = {job: state for job, state in slurm.states().items() if job not in before}
+    assert states.pop(killed) == "CANCELLED"
+    assert list(states.values()) == ["COMPLETED"] * POINTS
     found, expected = table(there), table(here)
     assert expected["outcome"].to_pylist() == ["finished"] * POINTS
     assert expected["ours alpha-sum"].to_pylist()[:2] == [0.1 + 4 + 1, 0.1 + 4 + 2]
