@@ -28,6 +28,11 @@ from mflib import parameters, paths, sources
 from mflib.files import write_atomically
 from mflib.parameters import Parameter
 
+# jsonschema, which nbformat imports, compiles a grammar of international web addresses as it is
+# imported: a third of the time that a run takes to begin, for a check that no schema of notebooks
+# asks for. It does without where the grammar cannot be imported.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 DEFAULT_PROFILE = "quick"
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -22,8 +22,14 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from pipeline.conftest import Project, make_project, wait_for
-from pipeline.test_build import QUICK_JUPYTER_BOOK, results, whole_or_absent
+from pipeline.conftest import (
+    QUICK_JUPYTER_BOOK,
+    Project,
+    make_project,
+    results,
+    wait_for,
+    whole_or_absent,
+)
 
 from mflib import files
 from mflib.experiment.store import Store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,7 +73,7 @@ record = {{
         "commit": "0",
         "versions": {{}},
         "seconds": None,
-        "command": os.environ["MFLIB_RUN"],
+        "command": os.environ.get("MFLIB_RUN", ""),
     }},
 }}
 display({{"text/plain": "reproduced"}}, metadata={{"mflib": record}}, raw=True)
@@ -93,6 +95,21 @@ for name in ("_config.yml", "_toc.yml"):
 for notebook in paths.notebooks().glob("*.ipynb"):
     if not notebook.stem.endswith(".failed"):
         shutil.copy(notebook, out)
+"""
+
+
+# In the place of Jupyter Book, which takes seconds and is tried in a test of its own.
+QUICK_JUPYTER_BOOK = """\
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    html = Path(sys.argv[2]) / "_build" / "html"
+    html.mkdir(parents=True)
+    for page in Path(sys.argv[2]).glob("*.*"):
+        (html / page.name).write_bytes(page.read_bytes())
+    (html / "index.html").write_text("the book")
 """
 
 
@@ -222,6 +239,32 @@ def make_project(root: Path, names: Sequence[str] = ("alpha", "beta")) -> Projec
     trace = root.parent / f"{root.name}.trace"
     trace.write_text("")
     return Project(root, trace)
+
+
+def results(project: Project) -> dict[str, Any]:
+    """Return what a finished book shows, without how long each notebook took."""
+    pages = project.root / "_build" / "book" / "_build" / "html"
+    found: dict[str, Any] = {}
+    for file in sorted(pages.glob("*.*")):
+        found[file.name] = file.read_text()
+        if file.suffix == ".ipynb":
+            notebook = json.loads(file.read_text())
+            for of_this_run in ("seconds", "content_sha256"):
+                notebook["metadata"]["mflib"].pop(of_this_run)
+            found[file.name] = notebook
+    return found
+
+
+def whole_or_absent(project: Project) -> None:
+    """Check that nothing half-written stands where something finished belongs."""
+    for name in ("alpha", "beta"):
+        file = project.root / "notebooks" / f"{name}.ipynb"
+        if file.exists():
+            notebook = json.loads(file.read_text())
+            assert len(notebook["metadata"]["mflib"]["digest"]) == 16
+            assert all(c["execution_count"] for c in notebook["cells"] if c["cell_type"] == "code")
+    if (project.root / "_build" / "book.json").exists():
+        assert set(results(project)) >= {"index.html", "index.md", "alpha.ipynb", "beta.ipynb"}
 
 
 @pytest.fixture

@@ -5,31 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from .conftest import Project, is_running, make_project, wait_for
-
-# In the place of Jupyter Book, which takes seconds and is tried in a test of its own.
-QUICK_JUPYTER_BOOK = """\
-import sys
-from pathlib import Path
-
-
-def main() -> None:
-    html = Path(sys.argv[2]) / "_build" / "html"
-    html.mkdir(parents=True)
-    for page in Path(sys.argv[2]).glob("*.*"):
-        (html / page.name).write_bytes(page.read_bytes())
-    (html / "index.html").write_text("the book")
-"""
+from .conftest import QUICK_JUPYTER_BOOK, Project, is_running, make_project, results, wait_for
 
 
 @pytest.fixture
@@ -41,20 +25,6 @@ def quick(project: Project) -> Project:
     (stand_in / "__init__.py").write_text("")
     (stand_in / "main.py").write_text(QUICK_JUPYTER_BOOK)
     return project
-
-
-def results(project: Project) -> dict[str, Any]:
-    """Return what a finished book shows, without how long each notebook took."""
-    pages = project.root / "_build" / "book" / "_build" / "html"
-    found: dict[str, Any] = {}
-    for file in sorted(pages.glob("*.*")):
-        found[file.name] = file.read_text()
-        if file.suffix == ".ipynb":
-            notebook = json.loads(file.read_text())
-            for of_this_run in ("seconds", "content_sha256"):
-                notebook["metadata"]["mflib"].pop(of_this_run)
-            found[file.name] = notebook
-    return found
 
 
 def made(project: Project) -> list[str]:
@@ -138,46 +108,6 @@ def start_under_a_shell(project: Project) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
-
-
-def whole_or_absent(project: Project) -> None:
-    """Check that nothing half-written stands where something finished belongs."""
-    for name in ("alpha", "beta"):
-        file = project.root / "notebooks" / f"{name}.ipynb"
-        if file.exists():
-            notebook = json.loads(file.read_text())
-            assert len(notebook["metadata"]["mflib"]["digest"]) == 16
-            assert all(c["execution_count"] for c in notebook["cells"] if c["cell_type"] == "code")
-    if (project.root / "_build" / "book.json").exists():
-        assert set(results(project)) >= {"index.html", "index.md", "alpha.ipynb", "beta.ipynb"}
-
-
-def test_a_build_killed_at_any_moment_goes_on_and_ends_the_same(quick: Project) -> None:
-    began = time.monotonic()
-    assert sorted(made(quick)) == ["alpha", "beta"]
-    duration = time.monotonic() - began
-    expected = results(quick)
-
-    moments = random.Random(0)
-    whole_group = True
-    for stratum in range(4):
-        # Everything anew, so that each kill meets a build with all of its work before it.
-        for file in (*quick.root.glob("notebooks/*.ipynb"), quick.root / "_build" / "book.json"):
-            file.unlink(missing_ok=True)
-        build = start_under_a_shell(quick)
-        time.sleep((stratum + moments.random()) / 4 * duration)
-        if whole_group:
-            os.killpg(build.pid, signal.SIGKILL)
-        else:
-            os.kill(build.pid, signal.SIGKILL)  # what it started must end by itself
-        build.wait()
-        whole_or_absent(quick)
-        whole_group = not whole_group
-
-    made(quick)
-    whole_or_absent(quick)
-    assert results(quick) == expected
-    assert made(quick) == []
 
 
 def test_a_killed_make_takes_all_with_it_and_what_was_done_stays_done(quick: Project) -> None:

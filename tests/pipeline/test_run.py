@@ -36,7 +36,7 @@ def test_a_run_shows_the_given_values_in_the_cell_that_states_them(project: Proj
     assert printed(out) == "0 0.1 tanh [1, 2] inf 2\n"
     stated = "".join(code_cells(out)[0]["source"])
     assert "sigma_b2: float = 0.1  # bias variance [0, 4]" in stated
-    assert len(code_cells(out)) == 4
+    assert len(code_cells(out)) == 5
     record = json.loads(out.read_text())["metadata"]["mflib"]
     assert record["parameters"]["depths"] == [1, 2]
     assert record["profile"] == "quick"
