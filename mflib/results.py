@@ -406,22 +406,24 @@ def collect(
     known, kept = computation(name, rehearse=rehearse), _store(store)
     file = table_file(name, rehearse=rehearse)
     before = _recorded_parts(known, file)
-    old = pd.read_parquet(io.BytesIO(recorded.read(file))) if before else None
-    tables, origins, missing = [], {}, []
+    tables = {}
+    if before:
+        whole = pd.read_parquet(io.BytesIO(recorded.read(file)))
+        tables = {part: whole[whole["part"] == part].reset_index(drop=True) for part in before}
+    origins, missing = dict(before), []
     for part, members in _parts(known).items():
         found = _from_shards(known, members, kept, _kinds(device))
         if found is not None:
-            table, origins[part] = found
-            tables.append(table.assign(part=part))
-        elif old is not None and part in before:
-            origins[part] = before[part]
-            tables.append(old[old["part"] == part])
-        else:
+            table = found[0].assign(part=part)
+            if part not in tables or not table.equals(tables[part]):
+                tables[part], origins[part] = table, found[1]
+        elif part not in tables:
             missing.append(part)
+    order = [part for part in _parts(known) if part in tables]
     if not tables or origins == before:
         return file if before else None
     buffer = io.BytesIO()
-    pd.concat(tables, ignore_index=True).to_parquet(buffer, index=False)
+    pd.concat([tables[part] for part in order], ignore_index=True).to_parquet(buffer, index=False)
     recorded.write(
         file,
         buffer.getvalue(),
@@ -435,7 +437,7 @@ def collect(
             package: _all_of(origin["versions"].get(package, "") for origin in origins.values())
             for package in sorted({each for o in origins.values() for each in o["versions"]})
         },
-        parts=origins,
+        parts={part: origins[part] for part in order},
         missing=missing,
         settings=_as_json(known.settings()),
     )
@@ -520,7 +522,7 @@ def _all_of(words: Iterable[str]) -> str:
 class Status:
     """One line of ``mflib results status``; what is not known is empty.
 
-    ``shards``: how many are in the store of all, for the code as it is now.
+    ``shards``: how many of all are done, by the code as it is now: recorded, or in the store.
     """
 
     name: str
@@ -538,25 +540,32 @@ def status(*, store: Store | None = None, rehearse: bool = False) -> list[Status
     for name in REGISTRY:
         known = computation(name, rehearse=rehearse)
         file = table_file(name, rehearse=rehearse)
-        found.append(_status(name, file, known.modules, _shards_done(known, kept)))
+        shards = _shards_done(known, _recorded_parts(known, file), kept)
+        found.append(_status(name, file, known.modules, shards))
     if not rehearse:
         for table, modules in TABLES.items():
             found.append(_status(Path(table).stem, paths.results() / table, modules, ""))
     return found
 
 
-def _shards_done(known: Computation, store: Store) -> str:
-    """Return "done of all" for the kind of device that most are done on; downloads nothing."""
+def _shards_done(known: Computation, there: Mapping[str, Any], store: Store) -> str:
+    """Return "done of all", where ``there`` are the parts recorded; downloads nothing.
+
+    It counts for the kind of device that most are done on.
+    """
     from mflib import check
     from mflib.experiment import data
 
+    if set(there) == set(_parts(known)):
+        recorded = sum(part["shards"] for part in there.values())
+        return f"{recorded} of {recorded}"
     absent = [name for name in known.data_sets if name in check.DATA_SETS and not data.found(name)]
     if absent:
         return f"unknown: no {' and no '.join(absent)} here"
     counts = []
     for kind in DEVICES:
-        keys = [key for group in known.groups() for key in known.keys(group, kind)]
-        counts.append((sum(map(store.has, keys)), len(keys)))
+        keys = [(group.part, key) for group in known.groups() for key in known.keys(group, kind)]
+        counts.append((sum(part in there or store.has(key) for part, key in keys), len(keys)))
     done, of = max(counts, key=lambda count: count[0] / count[1])
     return f"{done} of {of}"
 

@@ -236,6 +236,7 @@ def test_parts_are_recorded_as_they_are_complete_and_the_state_says_so(project):
     # What is recorded needs its shards no more: they may be on another machine.
     shutil.rmtree(paths.cache())
     assert {job.group.part for job in results.pending([FIG2], rehearse=True)} == {"mnist-seed0"}
+    assert lines()[FIG2].shards == "3 of 6"
     compute(only="mnist-seed0")
     stamp = results.collect(FIG2, rehearse=True).stat().st_mtime_ns
     assert lines()[FIG2].state == "recorded"
