@@ -8,6 +8,7 @@ import errno
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,14 +70,20 @@ _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextlib.contextmanager
-def _full_disk_exits_1() -> Iterator[None]:
-    """Say in one sentence what could not be read or written while work was done."""
+def _full_disk_exits_1(place: Path) -> Iterator[None]:
+    """Say in one sentence what could not be read or written while work was done.
+
+    ``place`` is where it goes, named where the system does not say which file it was.
+    """
     try:
         yield
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        remedy = ": make room, or name another folder" if error.errno in _STORAGE else ""
-        print(f"mflib: {where}{error.strerror or error}{remedy}", file=sys.stderr)
+        if error.errno in _STORAGE:
+            where = error.filename or f"{place} or {tempfile.gettempdir()}"
+            why = f"{where}: {error.strerror}: make room there, or name another folder"
+        else:
+            why = str(error)
+        print(f"mflib: {_in_one_line(why)}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
@@ -141,7 +148,7 @@ def run(
         target = notebooks.check_output(output or notebooks.executed(name))
     print(f"{name} ({profile} profile)", file=sys.stderr)
     try:
-        with _full_disk_exits_1():
+        with _full_disk_exits_1(target.parent):
             notebooks.execute(wanted, target)
     except notebooks.CellError as error:
         print(f"\nThe cell that failed:\n\n{error.source.strip()}\n", file=sys.stderr)
@@ -204,7 +211,7 @@ def sweep(
     from mflib.sweep import figure, launch, points
 
     workflow.follow_parent()
-    with _full_disk_exits_1(), _bad_input_exits_2():
+    with _full_disk_exits_1(paths.runs()), _bad_input_exits_2():
         try:
             more = shlex.split(snakemake)
         except ValueError as error:

@@ -6,7 +6,9 @@ it is mended the same command succeeds.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mflib import cli, notebooks
+from mflib.experiment import data
 
 from .conftest import COUNTS, HERE, Sandbox
 
@@ -297,6 +300,57 @@ except NotKept as error:
         target="shard",
         outcome="one sentence, nothing half-written; done when there is room",
     )
+
+
+def test_a_full_folder_of_temporary_files_is_one_sentence(place, fault, counts):
+    if counts != COUNTS["full"]:
+        pytest.skip("only with MFLIB_FAULTS=full: what is on a full disk is tried anyway")
+    code = """
+import subprocess
+words = ["-m", "mflib.cli", "run", "some", "-p", "fill=50000"]
+done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+found += [done.returncode, done.stdout + done.stderr]
+"""
+    temporary = place.root / "tmp"
+    ((exit_code, said), left), ((again, _), files) = twice(place, temporary, code, size=96 * 1024)
+    assert exit_code == 1
+    assert the_sentence(said) == (
+        f"mflib: {place.notebooks} or {temporary}: No space left on device: make room there, or "
+        "name another folder"
+    )
+    assert (left, again, files) == ([], 0, [])
+    assert notebooks.is_sound(place.notebooks / "some.ipynb")
+    fault(
+        kind="full disk",
+        target="folder of temporary files",
+        outcome="one sentence, nothing half-written; done when there is room",
+    )
+
+
+def test_data_that_meet_a_full_disk_are_one_sentence_and_nothing_half_written(
+    tmp_path, fault, monkeypatch
+):
+    data.import_torchvision()
+    from torchvision import datasets
+
+    monkeypatch.setenv("MFLIB_CACHE", str(tmp_path))
+    monkeypatch.delenv("MFLIB_DATA", raising=False)
+
+    def download(fetched: datasets.MNIST) -> None:
+        folder = Path(fetched.raw_folder)
+        folder.mkdir(parents=True)
+        (folder / "train-images-idx3-ubyte.gz").write_bytes(b"the first part")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(datasets.MNIST, "download", download)
+    with pytest.raises(data.DataUnavailable) as caught:
+        data.load("mnist")
+    assert str(caught.value) == (
+        f"mnist cannot be downloaded into {tmp_path / 'data'} (No space left on device): make "
+        "room there, set MFLIB_CACHE to another folder, or MFLIB_DATA to one that holds it"
+    )
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    fault(kind="full disk", target="download", outcome="one sentence, nothing half-written")
 
 
 def test_a_sweep_that_meets_a_full_disk_is_one_sentence_and_goes_on_when_there_is_room(
