@@ -171,8 +171,9 @@ def book(started: float) -> int:
         with workflow.alone(paths.build() / "lock"):
             stale = [n for n in notebooks.names() if not notebooks.is_fresh(notebooks.plan(n))]
             print(f"Notebooks to execute: {', '.join(stale) or 'none'}", flush=True)
-            # Our lock stands in for Snakemake's, which a killed run leaves behind.
-            options = ("--cores", "all", "--nolock", "--rerun-incomplete", "--scheduler", "greedy")
+            # Our lock stands in for Snakemake's, which a killed run leaves behind. What is there is
+            # whole, even if Snakemake was killed before it had noted so.
+            options = ("--cores", "all", "--nolock", "--ignore-incomplete", "--scheduler", "greedy")
             _snakemake("book", *options, "--rerun-triggers", "mtime")
     except workflow.Busy as busy:
         print(

@@ -129,13 +129,13 @@ def kill_all(process: subprocess.Popen[str], all_of_it: Sequence[psutil.Process]
 WAYS = (kill_main, kill_group, kill_all)
 
 
-def put_to_death(work: Work, kills: int, *, seed: int) -> int:
+def put_to_death(work: Work, kills: int, *, seed: int) -> None:
     """Kill a work ``kills`` times, and let the same command go on after each.
 
-    The moments are uniform over the time that an undisturbed run took. The next run begins at
-    once, while what the killed one left running may still be there. Few kills come one after the
-    other before the work may end; of many, each meets it with all before it.
-    Returns how many kills found something done already, which was then not done again.
+    The moments are uniform over the time that an undisturbed run took, but for one, which is when
+    something has just been finished and may not have been noted by whoever asked for it. The next
+    run begins at once, while what the killed one left running may still be there. Few kills come
+    one after the other before the work may end; of many, each meets it with all before it.
     """
     work.anew()
     began = time.monotonic()
@@ -143,28 +143,34 @@ def put_to_death(work: Work, kills: int, *, seed: int) -> int:
     duration = time.monotonic() - began
     assert expected
 
-    moments, ways = random.Random(seed), itertools.cycle(WAYS)
-    in_a_row = 1 if kills > len(WAYS) else kills
-    done = late = useful = 0
+    draws, ways = random.Random(seed), itertools.cycle(WAYS)
+    moments: list[float | None] = [draws.uniform(0, duration) for _ in range(kills)]
+    few = kills <= len(WAYS)
+    if work.kept():
+        moments[kills - 1 if few else kills :] = [None]
+    late = 0
     left: list[psutil.Process] = []  # of all that was killed
     work.anew()
-    while done < kills:
+    while moments:
         process = work.start()
-        time.sleep(moments.uniform(0, duration))
+        if moments[0] is None:
+            wait_for(lambda process=process: work.kept() or process.poll() is not None, 120)
+        else:
+            time.sleep(moments[0])
         if process.poll() is not None:
             late += 1  # it was quicker this time: that was no kill
             assert late <= 2 + kills, "most runs are over before the moment of their kill"
+            moments[0] = draws.uniform(0, duration)
             work.anew()
             continue
+        del moments[0]
         all_of_it = work.processes()
         left.extend(all_of_it)
         next(ways)(process, all_of_it)
         process.wait()
-        done += 1
         work.sound()
         kept = work.kept()
-        useful += bool(kept)
-        if done % in_a_row:
+        if few and moments:
             continue
         assert work.end() == expected
         wait_for(lambda left=left: not any(map(is_alive, left)), PATIENCE)
@@ -173,7 +179,6 @@ def put_to_death(work: Work, kills: int, *, seed: int) -> int:
         assert work.table(work.said()) == expected
         assert {name: work.kept().get(name) for name in kept} == kept, "made a second time"
         work.anew()
-    return useful
 
 
 def times_written(files: Iterator[Path]) -> dict[str, int]:
