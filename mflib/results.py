@@ -281,7 +281,7 @@ TABLES = {
     ),
     "reconstruction-entropy-vgg.csv": ("mflib.experiment.stages",),
 }
-"""Tables that a program in tools/ records, and the modules that compute them."""
+"""The modules that compute the tables of other programs, where their records do not say so."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -535,7 +535,7 @@ class Status:
 
 
 def status(*, store: Store | None = None, rehearse: bool = False) -> list[Status]:
-    """Return how far each computation is, and each table that a program in tools/ records."""
+    """Return how far each computation is, and the state of every other recorded table."""
     kept, found = _store(store), []
     for name in REGISTRY:
         known = computation(name, rehearse=rehearse)
@@ -543,8 +543,10 @@ def status(*, store: Store | None = None, rehearse: bool = False) -> list[Status
         shards = _shards_done(known, _recorded_parts(known, file), kept)
         found.append(_status(name, file, known.modules, shards))
     if not rehearse:
-        for table, modules in TABLES.items():
-            found.append(_status(Path(table).stem, paths.results() / table, modules, ""))
+        names = {file.with_suffix(".csv").name for file in paths.results().glob("*.json")}
+        for table in sorted(names | set(TABLES)):
+            file = paths.results() / table
+            found.append(_status(Path(table).stem, file, TABLES.get(table, ()), ""))
     return found
 
 
@@ -598,12 +600,24 @@ def _status(name: str, file: Path, modules: Sequence[str], shards: str) -> Statu
 
 
 def _changed(code: str | Mapping[str, str], modules: Sequence[str]) -> str:
-    """Return the modules whose code is another now than that which computed a table."""
+    """Return the modules whose code is another now than that which computed a table.
+
+    Those are the ones that its record names, and ``modules``; a record of one version alone means
+    the first of these.
+    """
+    then = dict(zip(modules[:1], [code], strict=False)) if isinstance(code, str) else code
+    known = dict.fromkeys([*modules, *then])
+    return ", ".join(name for name in known if then.get(name) != _version(name))
+
+
+def _version(module: str) -> str | None:
+    """Return the version of a module's code, None where there is no such module any more."""
     from mflib import sources
 
-    then = {modules[0]: code} if isinstance(code, str) else code
-    changed = [module for module in modules if then.get(module) != sources.code_version(module)]
-    return ", ".join(changed)
+    try:
+        return sources.code_version(module)
+    except ValueError:
+        return None
 
 
 # --- running them -----------------------------------------------------------------------
