@@ -196,7 +196,7 @@ def test_snakemake_alone_knows_what_to_do(quick: Project) -> None:
         assert f"mflib/{name}_theory.py" in stamp["files"]
 
 
-LOCKS = ("requirements.lock", "requirements-classroom.lock")
+LOCKS = ("requirements.lock", "requirements-classroom.lock", "requirements-cluster.lock")
 
 
 def test_the_stamp_of_the_environment_follows_lock_project_and_place(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_the_stamp_of_the_environment_follows_lock_project_and_place(tmp_path: P
             (tmp_path / place / name).write_bytes((here / name).read_bytes())
     probe = (
         "import json, sys; sys.path.insert(0, 'tools'); import environment; "
-        "print(json.dumps(environment.wanted(['book', 'classroom'])))"
+        "print(json.dumps(environment.wanted(list(environment.LOCKS))))"
     )
 
     def wanted(place: str) -> dict[str, str]:
@@ -226,8 +226,9 @@ def test_the_stamp_of_the_environment_follows_lock_project_and_place(tmp_path: P
     first = wanted("one")
     assert changed(first) == set()
     assert wanted("two").items().isdisjoint(first.items())
-    # The classroom is added to the book's packages, and the book needs nothing of the classroom.
-    for name, parts in zip(LOCKS, ({"book", "classroom"}, {"classroom"}), strict=True):
+    # The others are added to the book's packages, and the book needs nothing of them.
+    everything = {"book", "classroom", "cluster"}
+    for name, parts in zip(LOCKS, (everything, {"classroom"}, {"cluster"}), strict=True):
         before, lock = wanted("one"), tmp_path / "one" / name
         lock.write_text(lock.read_text() + "more==1\n")
         assert changed(before) == parts
