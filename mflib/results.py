@@ -783,7 +783,7 @@ def _snakemake(
     try:
         launch.snakemake(SNAKEFILE, config, directory=folder, options=options, more=more)
     except workflow.Stopped as end:
-        code = 1
+        code = 130 if end.interrupted else 1
         print(str(end), end="\n" * bool(str(end)), file=sys.stderr)
     except KeyboardInterrupt:
         code = 130
