@@ -22,14 +22,16 @@ KEY = {"activation": "tanh", "sigma_w2": [1.5, 0.1], "steps": 3}
 
 
 def damages(content: bytes, times: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Yield damaged copies: one byte flipped each, then cut off at random places."""
+    """Yield damaged copies: one bit flipped in each, then cut off at random places, the last byte
+    and all of it among them."""
     draw = random.Random(seed)
     for place in draw.sample(range(len(content)), min(times, len(content))):
         flipped = bytearray(content)
         flipped[place] ^= 1 << draw.randrange(8)
         yield "one byte flipped", bytes(flipped)
-    for _ in range(max(2, times // 4)):
-        yield "end cut off", content[: draw.randrange(len(content))]
+    lengths = [len(content) - 1, 0, *(draw.randrange(len(content)) for _ in range(times // 4))]
+    for length in lengths:
+        yield "end cut off", content[:length]
 
 
 def said_by(warned: list[warnings.WarningMessage]) -> str:
@@ -67,9 +69,14 @@ def test_a_damaged_shard_is_named_and_computed_again(tmp_path, fault, counts, co
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             found = store.fetch(KEY, again)
-        assert computed
-        assert file.name in said_by(warned)
-        assert "computing it again" in said_by(warned)
+        if content == good[:-1] and part == "record":
+            assert not computed  # the line end after the record says nothing
+        else:
+            assert computed
+            assert file.name in said_by(warned)
+            assert "computing it again" in said_by(warned)
+            target = f"{part} of a shard" if part == "record" else "shard"
+            fault(kind=kind, target=target, outcome="named, computed again")
         if isinstance(want, dict):
             assert want.keys() == found.keys()
             assert all(np.array_equal(want[name], found[name]) for name in want)
@@ -79,8 +86,6 @@ def test_a_damaged_shard_is_named_and_computed_again(tmp_path, fault, counts, co
             warnings.simplefilter("error")
             store.read(KEY)
         file.write_bytes(good)
-        target = f"{part} of a shard" if part == "record" else "shard"
-        fault(kind=kind, target=target, outcome="named, computed again")
 
 
 def test_a_shard_in_the_place_of_another_is_not_used(tmp_path, fault):
@@ -360,8 +365,11 @@ def test_a_damaged_run_of_a_sweep_is_done_again(executed, fault, counts, suffix)
     good = damaged.read_bytes()
     for kind, content in damages(good, counts.flips, seed=5):
         damaged.write_bytes(content)
-        assert runs.sound(outcome) is None
-        fault(kind=kind, target="run of a sweep", outcome="done again")
+        if content == good[:-1] and suffix == ".json":
+            assert runs.sound(outcome) == want  # the line end after the record says nothing
+        else:
+            assert runs.sound(outcome) is None
+            fault(kind=kind, target="run of a sweep", outcome="done again")
     damaged.write_bytes(good)
     assert runs.sound(outcome) == want
     damaged.unlink()
