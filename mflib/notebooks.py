@@ -444,7 +444,8 @@ def _kernel_environment(work: Path, command: str) -> dict[str, str]:
     """
     package = str(Path(__file__).resolve().parents[1])
     search = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    cores = str(available_cores())
+    # MKL and OpenBLAS heed OMP_NUM_THREADS only where their own variable is not set.
+    cores = os.environ.get("OMP_NUM_THREADS", str(available_cores()))
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {
         "MFLIB_ROOT": str(paths.root()),
