@@ -1,13 +1,15 @@
 """One result of a sweep over the parameters that vary in it, as small multiples.
 
 A claim that is a number becomes lines, one that is words a map of its verdicts, and a figure of the
-notebook a sheet of its pictures. The seed is never an axis: runs that differ in it alone are
-averaged.
+notebook a sheet of its pictures. Where the points are no grid, as those of a random search, every
+run is a point of a scatter plot. The seed is never an axis: runs that differ in it alone are
+averaged, or points at the same place.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import itertools
 import json
@@ -44,6 +46,19 @@ WIDEST = 11.0
 MOST_PANELS = 24
 MOST_PICTURES = 36
 
+#: As many levels of a map's axes as have room, as much height (in inches) as all panels of maps
+#: have together, and as many fields as can each have its sign.
+MOST_COLUMNS = 60
+MOST_ROWS = 40
+HIGHEST = 45.0
+MOST_SIGNS = 1000
+
+#: As many names of levels as an axis has room for.
+MOST_NAMES = 24
+
+#: Numbers beyond this are not drawn: matplotlib squares them and takes their differences.
+LARGEST = 1e150
+
 #: An axis is logarithmic where its values span more decades than this.
 DECADES = 1.5
 
@@ -57,6 +72,13 @@ LOOKS = {
     claims.ERRATUM: ("#a9cdea", ""),
     claims.NOT_CONFIRMED: ("#d9d9d9", "---"),
 }
+
+#: Marker of a verdict where every run is a point.
+VERDICT_MARKERS = dict(zip(LOOKS, ("o", "s", "X", "D", "v"), strict=True))
+
+
+class UnknownResultError(ValueError):
+    """No run has the result that was to be shown."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +100,17 @@ class Axis:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether the values have places on a line: numbers, and all finite."""
-        return all(type(v) in (int, float) and math.isfinite(v) for v in self.levels)
+        """Whether the values have places on a line: numbers, none infinite or too large."""
+        return all(_finite(v) is not None for v in self.levels)
+
+    @functools.cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """The number of each level, by its key."""
+        return {_key(level): number for number, level in enumerate(self.levels)}
 
     def at(self, value: Any) -> int:
         """Return the number of a value among the levels."""
-        return [_key(level) for level in self.levels].index(_key(value))
+        return self.numbers[_key(value)]
 
     def label(self, value: Any) -> str:
         """Return a level as ``name = value``."""
@@ -110,8 +137,8 @@ def draw(
 
     ``show`` is the id of a claim or of a figure of the notebook. Where it is None, the first claim
     is shown whose number is not the same everywhere, without one the verdicts, and without claims
-    the first figure. Raises ValueError where no run has the result ``show``, with the nearest and
-    all that there are.
+    the first figure. Raises UnknownResultError, a ValueError, where no run has the result
+    ``show``, with the nearest and all that there are.
     """
     finished = list(_finished(manifest, outcomes, runs))
     if not finished:
@@ -123,21 +150,23 @@ def draw(
         if not known:
             show = next(iter(figures), None)
     elif show not in known and show not in figures:
-        raise ValueError(_unknown(show, known, figures))
+        raise UnknownResultError(_unknown(show, known, figures))
     axes = _axes(manifest, outcomes)
+    is_grid = _is_grid(manifest, outcomes, axes)
     missing = _missing(outcomes)
     with _style():
         if show is None:
-            return _verdicts(finished, axes, known, missing) if known else None
+            return _verdicts(finished, axes, known, missing, is_grid) if known else None
         if show in known:
             if any(_number(run, show) is not None for run in finished):
-                return _numbers(finished, axes, show, missing)
-            return _verdicts_of_one(finished, axes, show, missing)
+                by = _numbers if is_grid else _clouds
+                return by(finished, axes, show, missing)
+            return _verdicts_of_one(finished, axes, show, missing, is_grid)
         return _sheet(finished, axes, show, missing)
 
 
 def check_show(show: str, name: str, runs: Path) -> None:
-    """Raise ValueError if no run of the notebook ``name`` can have the result ``show``.
+    """Raise UnknownResultError if no run of the notebook ``name`` can have the result ``show``.
 
     What a notebook publishes is known from its earlier runs and, for ids that it spells out, from
     its source. Where neither tells, nothing is raised: `draw` will know.
@@ -151,7 +180,7 @@ def check_show(show: str, name: str, runs: Path) -> None:
     known = tables.unique(r["id"] for r in found if r["kind"] in ("claim", "erratum"))
     figures = tables.unique(r["id"] for r in found if r["kind"] == "figure")
     if found and show not in known and show not in figures:
-        raise ValueError(_unknown(show, known, figures))
+        raise UnknownResultError(_unknown(show, known, figures))
 
 
 def _earlier(name: str, runs: Path) -> Iterator[list[dict[str, Any]]]:
@@ -208,6 +237,16 @@ def _axes(manifest: Mapping[str, Any], outcomes: Sequence[Outcome]) -> list[Axis
     return found
 
 
+def _is_grid(
+    manifest: Mapping[str, Any], outcomes: Sequence[Outcome], axes: Sequence[Axis]
+) -> bool:
+    """Tell whether the points fill at least half of the grid that their values span."""
+    free = [axis for axis in axes if axis.name != SEED]
+    values = (tables.parameters_of(p, o) for p, o in zip(manifest["points"], outcomes, strict=True))
+    places = {tuple(_key(v.get(axis.name)) for axis in free) for v in values}
+    return len(free) < 2 or math.prod(len(axis.levels) for axis in free) <= 2 * len(places)
+
+
 def _missing(outcomes: Sequence[Outcome]) -> str:
     """Say how many points the figure has, if it does not have all."""
     states = Counter(o["outcome"] if o else tables.NOT_FINISHED for o in outcomes)
@@ -220,16 +259,75 @@ def _missing(outcomes: Sequence[Outcome]) -> str:
 def _number(run: Run, id_: str) -> float | None:
     """Return our number of a claim; None where it is words or not there."""
     ours: Any = run.verdicts.get(id_, {}).get("ours")
-    return float(ours) if type(ours) in (int, float) else None
+    if type(ours) not in (int, float):
+        return None
+    try:
+        return float(ours)
+    except OverflowError:  # a whole number beyond all floats
+        return math.copysign(float(np.finfo(float).max), 1 if ours > 0 else -1)
 
 
 def _finite(value: Any) -> float | None:
     """Return a recorded number that has a place on an axis; None for all else."""
-    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+    # Whole numbers of any size compare with a float; not all become one.
+    is_drawable = type(value) in (int, float) and -LARGEST <= value <= LARGEST
+    return float(value) if is_drawable else None
 
 
 def _varies(runs: Sequence[Run], id_: str) -> bool:
     return len({n for run in runs if (n := _number(run, id_)) is not None}) > 1
+
+
+def _undrawn(values: Iterable[float | None]) -> str:
+    """Say how many of our numbers have no place on an axis, if any."""
+    numbers = [v for v in values if v is not None]
+    infinite = sum(not math.isfinite(v) for v in numbers)
+    large = sum(math.isfinite(v) and _finite(v) is None for v in numbers)
+    words = f" {_several(infinite, 'infinite number')} cannot be drawn." if infinite else ""
+    if large:
+        words += f" {_several(large, 'number')} beyond ±{LARGEST:g} cannot be drawn."
+    return words
+
+
+def _thinned(axis: Axis, most: int) -> tuple[Axis, str]:
+    """Return an axis with at most so many of its levels, evenly taken, and what to say of it."""
+    step = math.ceil(len(axis.levels) / most)
+    if step == 1:
+        return axis, ""
+    words = f" Of the {len(axis.levels)} values of {axis.name} one in {step} is drawn."
+    return Axis(axis.name, axis.levels[::step]), words
+
+
+def _on(axis: Axis, runs: Sequence[Run]) -> list[Run]:
+    """Return the runs whose value is among an axis's levels."""
+    return [run for run in runs if _key(run.values.get(axis.name)) in axis.numbers]
+
+
+def _told(axis: Axis, runs: Sequence[Run], numbers: Sequence[float]) -> float:
+    """Return how much of the numbers' ranks a parameter explains: 1 for all, about 0 for nothing.
+
+    It is the share of their variance between the parameter's levels, or eighths of its range in
+    runs where it has more, adjusted for their count. Unlike a correlation it sees any dependence.
+    """
+    import pandas as pd
+
+    ranks = pd.Series(numbers, dtype="float64").rank()
+    groups = pd.Series([axis.at(run.values.get(axis.name)) for run in runs])
+    if axis.is_numeric and len(axis.levels) > 8:
+        groups = pd.qcut(groups, 8, labels=False, duplicates="drop")
+    runs_, groups_ = len(ranks), groups.nunique()
+    total = float(((ranks - ranks.mean()) ** 2).sum())
+    if groups_ in (0, runs_) or total == 0:
+        return 0.0
+    within = float(((ranks - ranks.groupby(groups).transform("mean")) ** 2).sum())
+    return 1 - within / total * (runs_ - 1) / (runs_ - groups_)
+
+
+def _by_telling(
+    axes: Sequence[Axis], results: Sequence[tuple[Sequence[Run], Sequence[float]]]
+) -> list[Axis]:
+    """Return the parameters, first those that explain most of any of the results."""
+    return sorted(axes, key=lambda axis: -max((_told(axis, r, n) for r, n in results), default=0))
 
 
 def _key(value: Any) -> str:
@@ -310,13 +408,14 @@ def _panels(
     axes: Sequence[Axis], runs: Sequence[Run]
 ) -> tuple[list[tuple[str, ...]], dict[tuple[str, ...], str], int]:
     """Return the panels that have runs, their titles, and how many stand in a row."""
-    combinations = itertools.product(*(axis.levels for axis in axes))
-    there = {tuple(_key(run.values[axis.name]) for axis in axes) for run in runs}
-    titles = {
-        key: "\n".join(_plain(axis.label(v), 40) for axis, v in zip(axes, levels, strict=True))
-        for levels in combinations
-        if (key := tuple(map(_key, levels))) in there
-    }
+    # From the runs, not from the product of all levels, which can have any size.
+    there = {tuple(axis.at(run.values.get(axis.name)) for axis in axes) for run in runs}
+    titles = {}
+    for place in sorted(there):
+        levels = [axis.levels[k] for axis, k in zip(axes, place, strict=True)]
+        titles[tuple(map(_key, levels))] = "\n".join(
+            _plain(axis.label(v), 40) for axis, v in zip(axes, levels, strict=True)
+        )
     keys = list(titles)
     columns = len(axes[-1].levels) if len(axes) > 1 else len(keys)
     if columns > 4:
@@ -330,8 +429,10 @@ def _label_lowest(panels: np.ndarray, count: int) -> None:
         ax.tick_params(labelbottom=True)
 
 
-def _left_out(count: int) -> str:
-    return f" {count - MOST_PANELS} more panels are left out." if count > MOST_PANELS else ""
+def _left_out(count: int, most: int = MOST_PANELS) -> str:
+    if count <= most:
+        return ""
+    return f" {count - most} more {'panels are' if count - most > 1 else 'panel is'} left out."
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -374,13 +475,10 @@ def _numbers(runs: Sequence[Run], axes: Sequence[Axis], id_: str, missing: str) 
     keys, titles, columns = _panels(layout.rest, runs)
     # A place that has runs and no number is an empty list, which breaks the line.
     cells: dict[tuple[tuple[str, ...], int, int], list[float]] = defaultdict(list)
-    infinite = 0
     for run in runs:
         here = cells[layout.place(run)]
-        value = _number(run, id_)
-        if value is not None and math.isfinite(value):
+        if (value := _finite(_number(run, id_))) is not None:
             here.append(value)
-        infinite += value is not None and not math.isfinite(value)
 
     shown = keys[:MOST_PANELS]
     rows = math.ceil(len(shown) / columns)
@@ -415,9 +513,74 @@ def _numbers(runs: Sequence[Run], axes: Sequence[Axis], id_: str, missing: str) 
         title = _plain(layout.hue.name) if layout.hue else None
         fig.legend(handles.values(), handles.keys(), title=title, loc="outside right upper")
     caption, alt = _number_words(runs, layout, cells, id_, titles)
-    if infinite:
-        caption += f" {_several(infinite, 'infinite number')} cannot be drawn."
-    return Drawn(id_, _png(fig), caption + _left_out(len(keys)) + missing, alt)
+    caption += _undrawn(_number(run, id_) for run in runs) + _left_out(len(keys))
+    return Drawn(id_, _png(fig), caption + missing, alt)
+
+
+def _clouds(runs: Sequence[Run], axes: Sequence[Axis], id_: str, missing: str) -> Drawn:
+    """Draw a claim's number as a point for each run, in a panel for each parameter."""
+    found = [(run, v) for run in runs if (v := _finite(_number(run, id_))) is not None]
+    drawn, values = [run for run, _ in found], [v for _, v in found]
+    free = [axis for axis in axes if axis.name != SEED]
+    ordered = _by_telling(free, [(drawn, values)])
+    shown = ordered[:MOST_PANELS]
+    columns = min(len(shown), 2 if len(shown) in (2, 4) else 3 if len(shown) <= 6 else 4)
+    rows = math.ceil(len(shown) / columns)
+    fig = _new({2: 4.3, 3: 3.4, 4: 2.75}[columns] * columns, (3.6 if rows == 1 else 2.9) * rows)
+    panels = fig.subplots(rows, columns, sharey=True, squeeze=False)
+    log_y = _is_log(values)
+    records = [run.verdicts[id_] for run in runs if id_ in run.verdicts]
+    for ax, axis in itertools.zip_longest(panels.flat, shown):
+        if axis is None:
+            ax.set_axis_off()
+            continue
+        _paper(ax, records)
+        _scatter(ax, _positions(axis, drawn), values, markersize=3 if len(drawn) > 300 else 5)
+        if log_y:
+            ax.set_yscale("log")
+        _ticks(ax, axis)
+        ax.set_xlabel(_plain(axis.name, 30))
+    fig.supylabel(_plain(id_, 60), fontsize="medium")
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    if handles:
+        fig.legend(handles, labels, loc="outside upper right")
+    caption = (
+        f"{id_}: our number, a point for each run, over each of {_listed([a.name for a in free])}. "
+        "First is the parameter that explains most of the number's rank. "
+        f"The claim: {_statement(runs, id_)}.{_paper_words(records)}"
+    )
+    caption += _undrawn(_number(run, id_) for run in runs) + _left_out(len(ordered))
+    alt = f"{id_}: no finite number in {_several(len(runs), 'run')}."
+    if found:
+
+        def where(value: float) -> str:
+            run = drawn[values.index(value)]
+            return _listed([axis.label(run.values.get(axis.name)) for axis in shown])
+
+        low, high = min(values), max(values)
+        alt = (
+            f"{id_} over {_listed([a.name for a in shown])}: {_several(len(values), 'run')}, "
+            f"from {low:.6g} at {where(low)} to {high:.6g} at {where(high)}."
+        )
+    return Drawn(id_, _png(fig), caption + missing, alt)
+
+
+def _positions(axis: Axis, runs: Sequence[Run]) -> list[float]:
+    """Return where runs stand on an axis: at their numbers, or beside each other at their words."""
+    if axis.is_numeric:
+        return [float(run.values[axis.name]) for run in runs]
+    # The golden ratio's multiples spread evenly, however many there are, and always alike.
+    spread = [0.5 * (k * 0.618033988749895 % 1 - 0.5) for k in range(len(runs))]
+    return [axis.at(run.values.get(axis.name)) + d for run, d in zip(runs, spread, strict=True)]
+
+
+def _scatter(ax: Axes, x: Sequence[float], y: Sequence[float], **looks: Any) -> None:
+    """Draw a point for each run."""
+    from mflib.report.figures import CYCLE
+
+    alpha = 0.8 if len(x) <= 300 else 0.4
+    usual = {"marker": "o", "color": CYCLE[0], "alpha": alpha, "markeredgewidth": 0}
+    ax.plot(x, y, **{"linestyle": "none", **usual, **looks})
 
 
 def _lines(ax: Axes, layout: Layout, cells: Mapping[tuple[int, int], Sequence[float]]) -> None:
@@ -474,15 +637,11 @@ def _ticks(ax: Axes, x: Axis) -> None:
         ax.set_xticks([])
         ax.set_xlim(-0.5, 0.5)
     elif not x.is_numeric:
-        labels = [_plain(_level(level), 16) for level in x.levels]
+        at = range(0, len(x.levels), math.ceil(len(x.levels) / MOST_NAMES))
+        labels = [_plain(_level(x.levels[k]), 16) for k in at]
         turned = sum(map(len, labels)) > 30
-        ax.set_xticks(
-            range(len(labels)),
-            labels,
-            rotation=30 if turned else 0,
-            ha="right" if turned else "center",
-        )
-        ax.set_xlim(-0.5, len(labels) - 0.5)
+        ax.set_xticks(at, labels, rotation=30 if turned else 0, ha="right" if turned else "center")
+        ax.set_xlim(-0.5, len(x.levels) - 0.5)
     elif _is_log(x.levels):
         ax.set_xscale("log")
     elif all(type(level) is int for level in x.levels):
@@ -512,11 +671,9 @@ def _number_words(
     if counts and counts[-1] > 1:
         n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         caption += f" Mean and standard error over seeds, n = {n}."
-    papers = {r.verdicts[id_].get("paper") for r in runs if id_ in r.verdicts}
-    paper = papers.pop() if len(papers) == 1 else None
-    printed = f" The paper has {_level(paper)}." if type(paper) in (int, float) else ""
-    if printed:
-        caption += f" Dashed: the paper's number, {_level(paper)}; grey: its tolerance."
+    records = [r.verdicts[id_] for r in runs if id_ in r.verdicts]
+    printed = f" The paper has {_level(p)}." if (p := _printed(records)) is not None else ""
+    caption += _paper_words(records)
     if not means:
         return caption, f"{id_}: no finite number in {_several(len(runs), 'run')}."
 
@@ -536,30 +693,44 @@ def _number_words(
     return caption, alt
 
 
+def _printed(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the paper's number, if all records have the same."""
+    papers = {_finite(record.get("paper")) for record in records}
+    return papers.pop() if len(papers) == 1 else None
+
+
+def _paper_words(records: Sequence[Mapping[str, Any]]) -> str:
+    paper = _printed(records)
+    words = f" Dashed: the paper's number, {_level(paper)}; grey: its tolerance."
+    return words if paper is not None else ""
+
+
 # --- verdicts -------------------------------------------------------------------------------------
 
 
 def _verdicts(
-    runs: Sequence[Run], axes: Sequence[Axis], known: Sequence[str], missing: str
+    runs: Sequence[Run], axes: Sequence[Axis], known: Sequence[str], missing: str, is_grid: bool
 ) -> Drawn:
     """Draw the verdicts on all claims: a row for each, or a panel for each that differs."""
     free = sorted((a for a in axes if a.name != SEED), key=lambda a: -len(a.levels))
     differ = [i for i in known if len({r.verdicts.get(i, {}).get("verdict") for r in runs}) > 1]
     caption = "Verdicts on all claims and errata"
     if len(free) > 1 and differ:
+        if not is_grid:
+            free = _by_telling(free, [_ranked(runs, id_) for id_ in differ])
         x, y = free[:2]
-        groups = {id_: (id_, runs) for id_ in differ[:MOST_PANELS]}
-        png = _maps(groups, x, y)
+        groups = {id_: (id_, runs) for id_ in differ}
+        png, said = _maps(groups, x, y) if is_grid else _planes(groups, x, y)
         caption = f"Verdicts over {x.name} and {y.name}, a panel for each claim that differs"
         if len(differ) < len(known):
             caption += f"; the same in all runs: {', '.join(i for i in known if i not in differ)}"
-        caption += "." + _left_out(len(differ))
-        used = [x, y]
+        caption += "." + said
+        used = [x, y] if is_grid else free
     else:
         x = free[0] if free else Axis("", (None,))
         used = [x]
-        png = _rows(runs, x, known)
-        caption += f" over {x.name}." if x.name else "."
+        png, said = _rows(runs, x, known)
+        caption += (f" over {x.name}." if x.name else ".") + said
     counts = Counter(
         r["verdict"] for run in runs for r in run.verdicts.values() if r["id"] in known
     )
@@ -567,30 +738,40 @@ def _verdicts(
     return Drawn(None, png, caption, _verdict_words(counts, len(runs)))
 
 
-def _verdicts_of_one(runs: Sequence[Run], axes: Sequence[Axis], id_: str, missing: str) -> Drawn:
+def _verdicts_of_one(
+    runs: Sequence[Run], axes: Sequence[Axis], id_: str, missing: str, is_grid: bool
+) -> Drawn:
     """Draw the verdict on one claim over two parameters, a panel for each value of the others."""
     free = sorted((a for a in axes if a.name != SEED), key=lambda a: -len(a.levels))
     counts = Counter(r.verdicts[id_]["verdict"] for r in runs if id_ in r.verdicts)
-    left = ""
     if len(free) < 2:
         x = free[0] if free else Axis("", (None,))
-        png = _rows(runs, x, [id_])
+        png, said = _rows(runs, x, [id_])
         over = f" over {x.name}" if x.name else ""
+    elif not is_grid:
+        free = _by_telling(free, [_ranked(runs, id_)])
+        png, said = _planes({id_: (id_, runs)}, *free[:2])
+        over = f" over {free[0].name} and {free[1].name}"
     else:
         x, y, *rest = free
         keys, titles, _ = _panels(rest, runs)
         layout = Layout(x, y, tuple(rest))
-        groups = {
-            repr(key): (titles[key], [run for run in runs if layout.panel(run) == key])
-            for key in keys[:MOST_PANELS]
-        }
-        png = _maps(groups, x, y, id_)
+        panels: dict[tuple[str, ...], list[Run]] = {key: [] for key in keys}
+        for run in runs:
+            panels[layout.panel(run)].append(run)
+        groups = {repr(key): (titles[key], here) for key, here in panels.items()}
+        png, said = _maps(groups, x, y, id_)
         over = f" over {x.name} and {y.name}"
         over += f", a panel for each value of {_listed([a.name for a in rest])}" if rest else ""
-        left = _left_out(len(keys))
-    caption = f"{id_}: verdict{over}. The claim: {_statement(runs, id_)}.{left}"
+    caption = f"{id_}: verdict{over}. The claim: {_statement(runs, id_)}.{said}"
     alt = f"{id_}{over}: {_verdict_words(counts, len(runs))}"
     return Drawn(id_, png, caption + _sharing(axes, free) + missing, alt)
+
+
+def _ranked(runs: Sequence[Run], id_: str) -> tuple[list[Run], list[float]]:
+    """Return the runs that have a verdict on a claim, and the verdicts' numbers in their order."""
+    found = [run for run in runs if id_ in run.verdicts]
+    return found, [float(list(LOOKS).index(run.verdicts[id_]["verdict"])) for run in found]
 
 
 def _sharing(axes: Sequence[Axis], shown: Sequence[Axis]) -> str:
@@ -613,15 +794,23 @@ def _verdict_words(counts: Mapping[str, int], runs: int) -> str:
 
 def _maps(
     groups: Mapping[str, tuple[str, Sequence[Run]]], x: Axis, y: Axis, id_: str | None = None
-) -> bytes:
+) -> tuple[bytes, str]:
     """Draw a map of verdicts over two parameters for each group: its title and its runs.
 
-    The claim is ``id_``, or each group's own name.
+    The claim is ``id_``, or each group's own name. Returned beside the picture is what is left out.
     """
+    x, said_x = _thinned(x, MOST_COLUMNS)
+    y, said_y = _thinned(y, MOST_ROWS)
+    height = 0.32 * len(y.levels) + 0.75
+    most = min(MOST_PANELS, (4 if len(x.levels) <= 8 else 2) * max(1, int(HIGHEST / height)))
+    said = said_x + said_y + _left_out(len(groups), most)
+    groups = {
+        name: (title, _on(x, _on(y, runs)))
+        for name, (title, runs) in itertools.islice(groups.items(), most)
+    }
     columns = min(len(groups), 4 if len(x.levels) <= 8 else 2)
     rows = math.ceil(len(groups) / columns)
     size = max(2.6, min(WIDEST / columns, 0.45 * len(x.levels) + 1.4))
-    height = 0.32 * len(y.levels) + 0.75
     fig = _new(size * columns, height * rows + 0.9)
     panels = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for ax in panels.flat[len(groups) :]:
@@ -632,7 +821,8 @@ def _maps(
             if record := run.verdicts.get(id_ or name):
                 place = x.at(run.values.get(x.name)), y.at(run.values.get(y.name))
                 cells[place].append(record["verdict"])
-        _fields(ax, cells, size / (len(x.levels) + 1.5))
+        room = size / (len(x.levels) + 1.5)
+        _fields(ax, cells, room if len(groups) * len(cells) <= MOST_SIGNS else 0)
         ax.set_title(title if id_ else _plain(title, 40))
     _name_ticks(panels.flat[0], [_level(v) for v in x.levels], [_level(v) for v in y.levels])
     _label_lowest(panels, len(groups))
@@ -642,11 +832,76 @@ def _maps(
         panels.flat[0].invert_yaxis()  # words are read downwards, in the sweep's order
     shown = [id_] if id_ else list(groups)
     _verdict_legend(fig, [r for _, runs in groups.values() for r in runs], shown)
-    return _png(fig)
+    return _png(fig), said
 
 
-def _rows(runs: Sequence[Run], x: Axis, known: Sequence[str]) -> bytes:
-    """Draw the verdicts on claims, a row for each, over one parameter."""
+def _planes(groups: Mapping[str, tuple[str, Sequence[Run]]], x: Axis, y: Axis) -> tuple[bytes, str]:
+    """Draw the verdicts on each group's claim as points over two parameters, one for each run.
+
+    Returned beside the picture is what it leaves out.
+    """
+    from matplotlib.lines import Line2D
+
+    shown = dict(itertools.islice(groups.items(), MOST_PANELS))
+    columns = min(len(shown), 3)
+    rows = math.ceil(len(shown) / columns)
+    fig = _new({1: 5.8, 2: 4.6, 3: 3.6}[columns] * columns, (3.8 if rows == 1 else 2.9) * rows)
+    panels = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax in panels.flat[len(shown) :]:
+        ax.set_axis_off()
+    seen = set()
+    for ax, (id_, (title, runs)) in zip(panels.flat, shown.items(), strict=False):
+        for verdict, (colour, _) in LOOKS.items():
+            here = [run for run in runs if run.verdicts.get(id_, {}).get("verdict") == verdict]
+            if here:
+                seen.add(verdict)
+                _scatter(
+                    ax,
+                    _positions(x, here),
+                    _positions(y, here),
+                    marker=VERDICT_MARKERS[verdict],
+                    color=colour,
+                    markeredgecolor="0.3",
+                    markeredgewidth=0.5,
+                    markersize=4 if len(runs) > 300 else 6,
+                )
+        ax.set_title(_plain(title, 40))
+    _ticks(panels.flat[0], x)
+    if y.is_numeric:
+        panels.flat[0].set_yscale("log" if _is_log(y.levels) else "linear")
+    else:
+        at = range(0, len(y.levels), math.ceil(len(y.levels) / MOST_NAMES))
+        panels.flat[0].set_yticks(at, [_plain(_level(y.levels[k])) for k in at])
+    _label_lowest(panels, len(shown))
+    fig.supxlabel(_plain(x.name, 60), fontsize="medium")
+    fig.supylabel(_plain(y.name, 60), fontsize="medium")
+    handles = [
+        Line2D(
+            [],
+            [],
+            linestyle="none",
+            marker=VERDICT_MARKERS[verdict],
+            color=colour,
+            markeredgecolor="0.3",
+            label=verdict,
+        )
+        for verdict, (colour, _) in LOOKS.items()
+        if verdict in seen
+    ]
+    fig.legend(handles=handles, loc="outside upper left", ncols=3, fontsize="small")
+    said = " Each point is a run, over the two parameters that explain most of the verdicts."
+    return _png(fig), said + _left_out(len(groups))
+
+
+def _rows(runs: Sequence[Run], x: Axis, known: Sequence[str]) -> tuple[bytes, str]:
+    """Draw the verdicts on claims, a row for each, over one parameter.
+
+    Returned beside the picture is what it leaves out.
+    """
+    said = ""
+    if x.name:
+        x, said = _thinned(x, MOST_COLUMNS)
+        runs = _on(x, runs)
     cells: dict[tuple[int, int], list[str]] = defaultdict(list)
     for run in runs:
         for id_, record in run.verdicts.items():
@@ -656,43 +911,46 @@ def _rows(runs: Sequence[Run], x: Axis, known: Sequence[str]) -> bytes:
     width = min(WIDEST, max(4.5, 0.6 * len(x.levels) + 2.8))
     fig = _new(width, 0.3 * len(known) + 1.5)
     ax = fig.subplots()
-    _fields(ax, cells, (width - 2.2) / len(x.levels))
+    _fields(ax, cells, (width - 2.2) / len(x.levels) if len(cells) <= MOST_SIGNS else 0)
     names = [_level(v) for v in x.levels] if x.name else ["all runs"]
     _name_ticks(ax, names, list(reversed(known)))
     ax.set_xlabel(_plain(x.name, 60))
     _verdict_legend(fig, runs, known)
-    return _png(fig)
+    return _png(fig), said
 
 
 def _fields(ax: Axes, cells: Mapping[tuple[int, int], Sequence[str]], inches: float) -> None:
     """Fill a field of a map for each place, divided among the verdicts of the runs there."""
-    from matplotlib.patches import Rectangle
+    from matplotlib.collections import PolyCollection
 
+    # One collection for each look: a patch for each field takes a hundred times as long.
+    corners: dict[tuple[str, str], list[list[tuple[float, float]]]] = defaultdict(list)
     for (column, row), found in cells.items():
         left = column - 0.5
         for verdict, count in sorted(Counter(found).items(), key=lambda v: list(LOOKS).index(v[0])):
             share = count / len(found)
             has_room = share * inches > 0.17
-            ground, hatch = LOOKS[verdict]
-            ax.add_patch(
-                Rectangle(
-                    (left, row - 0.5),
-                    share,
-                    1,
-                    facecolor=ground,
-                    edgecolor="white",
-                    hatch="" if has_room else hatch,
-                )
+            low, high, right = row - 0.5, row + 0.5, left + share
+            corners[verdict, "" if has_room else LOOKS[verdict][1]].append(
+                [(left, low), (right, low), (right, high), (left, high)]
             )
             if has_room:
-                ax.text(left + share / 2, row, claims.SIGNS[verdict], ha="center", va="center")
-            left += share
+                sign = claims.SIGNS[verdict]
+                # It lies within its field: the layout need not ask for its size.
+                ax.text(left + share / 2, row, sign, ha="center", va="center").set_in_layout(False)
+            left = right
+    for (verdict, hatch), fields in corners.items():
+        ground = LOOKS[verdict][0]
+        ax.add_collection(
+            PolyCollection(fields, facecolor=ground, edgecolor="white", hatch=hatch),
+            autolim=False,
+        )
     ax.grid(False)
 
 
 def _name_ticks(ax: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
     # Where there is no room for all names, every second, third ... column has its own.
-    step = math.ceil(len(columns) / 24)
+    step = math.ceil(len(columns) / MOST_NAMES)
     shown = range(0, len(columns), step)
     labels = [_plain(columns[k], 16) for k in shown]
     turned = max(map(len, labels)) > 4 and len(labels) > 3

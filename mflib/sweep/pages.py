@@ -69,18 +69,21 @@ def write(
     frame: pd.DataFrame,
     folder: Path,
     runs: Path,
-) -> None:
+) -> list[str]:
     """Write ``figure.png``, ``index.html`` and ``points/`` of a sweep.
 
-    ``frame`` is the table of runs. Pages of points that are no longer in the sweep go; a page that
-    is there already, made of the same record by the same code, is left as it is.
+    Returned is what the page has to say of its figure: that the result to be shown is not there,
+    or why nothing could be drawn. ``frame`` is the table of runs. Pages of points that are no
+    longer in the sweep go; a page that is there already, made of the same record by the same code,
+    is left as it is.
     """
     pictures = folder / "points"
     pictures.mkdir(exist_ok=True)
     mathjax = provide_mathjax(runs)
     digests = [point["digest"] for point in manifest["points"]]
+    known = set(digests)
     for file in pictures.glob("*.html"):
-        if file.stem not in digests:
+        if file.stem not in known:
             file.unlink()
     for number, (entry, outcome) in enumerate(zip(manifest["points"], outcomes, strict=True)):
         around = (
@@ -94,7 +97,8 @@ def write(
     else:
         write_atomically(folder / "figure.png", drawn.png)
     page = index(manifest, outcomes, frame, drawn, notices, runs)
-    write_atomically(folder / "index.html", page.encode())
+    write_atomically(folder / "index.html", encoded(page))
+    return notices
 
 
 def draw(
@@ -103,12 +107,20 @@ def draw(
     """Return the sweep's figure, if there is anything to draw, and what the page has to say of it.
 
     A result that no run has is named, and another takes its place: what was computed is shown.
+    Whatever stops the drawing is named too, and stops nothing else.
     """
-    show = manifest.get("show")
+    notices: list[str] = []
     try:
-        return figure.draw(manifest, outcomes, runs, show), []
-    except ValueError as error:
-        return figure.draw(manifest, outcomes, runs, None), [f"{error} Another result is shown."]
+        try:
+            return figure.draw(manifest, outcomes, runs, manifest.get("show")), notices
+        except figure.UnknownResultError as error:
+            notices.append(tables.utf8(str(error)))
+            drawn = figure.draw(manifest, outcomes, runs, None)
+        return drawn, [f"{notices[0]} Another result is shown."] if drawn else notices
+    except Exception as error:
+        # Recorded values of any kind come here; the libraries that draw raise what they will.
+        why = tables.utf8(shortened(f"{type(error).__name__}: {error}", 300))
+        return None, [*notices, f"The figure could not be drawn: {why.rstrip('.')}."]
 
 
 # --- the index ------------------------------------------------------------------------------------
@@ -149,6 +161,9 @@ def index(
         complete=states[FINISHED] + states[FAILED] == len(rows),
         notices=[*notices, *damaged],
         picture=picture,
+        absent="There is no figure: see the notice above."
+        if notices
+        else "No run has a result to be shown yet.",
         drawn=drawn,
         width=0 if drawn is None else width(drawn.png),
         columns=columns,
@@ -166,7 +181,7 @@ def index_table(
     """Return the columns and rows of the index: what varies, what came of it, where it lies."""
     varied = [tables.column_of(name) for name in manifest["varied"]]
     counts = [name for name in tables.COUNTS if (frame[name].fillna(0) > 0).any()]
-    shown = drawn.id if drawn is not None else None
+    shown = tables.utf8(drawn.id) if drawn is not None and drawn.id else None
     ours = [
         str(name)
         for name in frame.columns
@@ -297,7 +312,7 @@ def write_point(
             if mark in file.read(400):
                 return
     page = point(manifest, entry, outcome, around, runs, mathjax, made_of)
-    write_atomically(target, page.encode())
+    write_atomically(target, encoded(page))
 
 
 def point(
@@ -441,6 +456,11 @@ def _compiled(template: str) -> Template:
     return environment.from_string(templates.HEAD + template)
 
 
+def encoded(page: str) -> bytes:
+    """Return a page in UTF-8, lone surrogates (bytes of a command that are no text) escaped."""
+    return page.encode("utf-8", "backslashreplace")
+
+
 def css(words: str) -> str:
     """Return the class of an outcome or a verdict."""
     return words.replace(" ", "-")
@@ -474,7 +494,7 @@ def width(png: bytes) -> int:
 def caption(markdown: str) -> str:
     """Return a caption as HTML: emphasis, code and formulas; links, pictures and HTML are text."""
     # A reference of the book's Markdown leads to another page of the book: its words remain.
-    return str(_parser().render(re.sub(r"\{[a-z:]+\}(?=`)", "", markdown)))
+    return str(_parser().render(re.sub(r"\{[a-z:]+\}(?=`)", "", tables.utf8(markdown))))
 
 
 @functools.cache

@@ -48,7 +48,8 @@ def finish(manifest: Mapping[str, Any], folder: Path, runs: Path) -> pd.DataFram
 
     A point whose record is missing, or does not have its notebook's checksum, is "not finished".
     Every file is written whole or not at all. A result to be shown that no run has does not stop
-    the rest: the page says so and shows another one.
+    the rest, nor does a figure that cannot be drawn: the page says so, and so does
+    ``frame.attrs["notice"]``, which is empty where there is nothing to say.
     """
     from mflib.sweep import pages
 
@@ -56,7 +57,7 @@ def finish(manifest: Mapping[str, Any], folder: Path, runs: Path) -> pd.DataFram
     frame = table(manifest, outcomes, folder, runs)
     write_atomically(folder / "table.parquet", as_parquet(frame))
     write_atomically(folder / "table.csv", as_csv(frame))
-    pages.write(manifest, outcomes, frame, folder, runs)
+    frame.attrs["notice"] = " ".join(pages.write(manifest, outcomes, frame, folder, runs))
     return frame
 
 
@@ -124,8 +125,10 @@ def table(
             int,
         )
     for id_ in unique(id_ for f in found for id_ in f):
-        columns[f"verdict {id_}"] = series([f.get(id_, {}).get("verdict") for f in found], str)
-        columns[f"ours {id_}"] = headline([f.get(id_, {}).get("ours") for f in found])
+        columns[utf8(f"verdict {id_}")] = series(
+            [f.get(id_, {}).get("verdict") for f in found], str
+        )
+        columns[utf8(f"ours {id_}")] = headline([f.get(id_, {}).get("ours") for f in found])
     for name in RUN:
         kind = {"seconds": float, "threads": int}.get(name, str)
         columns[name] = series([o.get(name) if o else None for o in outcomes], kind)
@@ -153,6 +156,11 @@ def unsound(record: Path) -> str | None:
     return f"{record.name} or the notebook it names is damaged: the point will be run again"
 
 
+def utf8(text: str) -> str:
+    """Return text that UTF-8 can hold: lone surrogates, as of a file's odd name, are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def series(values: Sequence[Any], kind: type | None = None) -> pd.Series:
     """Return values as a column of their exact type: ``kind``, or the one that all have.
 
@@ -167,9 +175,10 @@ def series(values: Sequence[Any], kind: type | None = None) -> pd.Series:
     if kinds == {float}:
         return pd.Series([np.nan if v is None else v for v in values], dtype="float64")
     if kinds == {list} and entry_type(values) is not None:
-        return pd.Series(list(values), dtype=object)
+        lists = [v and [utf8(e) if isinstance(e, str) else e for e in v] for v in values]
+        return pd.Series(lists, dtype=object)
     if kinds <= {str}:
-        return pd.Series(list(values), dtype="string")
+        return pd.Series([v if v is None else utf8(v) for v in values], dtype="string")
     return pd.Series([None if v is None else text(v) for v in values], dtype="string")
 
 
@@ -179,18 +188,21 @@ def headline(values: Sequence[Any]) -> pd.Series:
     if given and all(type(v) in (int, float) for v in given):
         if all(type(v) is int for v in given):
             return series(values)
-        return series([None if v is None else float(v) for v in values], float)
+        try:
+            return series([None if v is None else float(v) for v in values], float)
+        except OverflowError:  # a whole number beyond all floats: text holds it exactly
+            pass
     return pd.Series([None if v is None else shown(v) for v in values], dtype="string")
 
 
 def shown(value: Any) -> str:
     """Return a value as text that gives it back: text as it is, all else as JSON."""
-    return value if isinstance(value, str) else text(value)
+    return utf8(value) if isinstance(value, str) else text(value)
 
 
 def text(value: Any) -> str:
     """Return a value as JSON with shortest exact numbers; what is infinite is ``Infinity``."""
-    return json.dumps(value, ensure_ascii=False)
+    return utf8(json.dumps(value, ensure_ascii=False))
 
 
 def entry_type(lists: Iterable[Any]) -> pa.DataType | None:

@@ -181,7 +181,7 @@ INDEX = """\
 <p class="faint">Also as <a href="figure.png">figure.png</a>.</p></figcaption>
 </figure>
 {% else %}
-<p>No run has a result to be shown yet.</p>
+<p>{{ absent }}</p>
 {% endif %}
 
 <h2 id="runs">Runs</h2>

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import html
 import html.parser
 import io
 import itertools
 import json
 import math
+import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -381,8 +384,11 @@ def test_a_result_that_is_not_there_is_named_and_stops_nothing(place):
         write_run(v, [claim("mft-axis", float(v["gain"])), shown()])
     with pytest.raises(ValueError, match=r"did you mean 'mft-axis'.*figures fc-line"):
         draw(manifest, place, "mft-axx")
-    _, folder = finish(manifest, place)
-    assert "Another result is shown." in (folder / "index.html").read_text()
+    frame, folder = finish(manifest, place)
+    assert "did you mean 'mft-axis'" in frame.attrs["notice"]
+    assert frame.attrs["notice"].endswith("Another result is shown.")
+    assert html.unescape((folder / "index.html").read_text()).count(frame.attrs["notice"]) == 1
+    assert finish({**manifest, "show": "mft-axis"}, place)[0].attrs["notice"] == ""
     assert (folder / "figure.png").is_file()
     with pytest.raises(ValueError, match="no result 'fc-lime' to show"):
         figure.check_show("fc-lime", NOTEBOOK, place)
@@ -420,6 +426,140 @@ def test_any_shape_of_a_sweep_can_be_drawn(place, shape):
         if show is None:
             assert drawn.id == "mft-n"
             assert "1 infinite number cannot be drawn." in drawn.caption
+
+
+def strewn(count, parameters=8):
+    """Return the manifest and the records of a random search; made in memory, to be quick."""
+    rng = random.Random(0)
+    names = [*(f"p{k}" for k in range(parameters - 1)), "kind", "seed"]
+    draws = [
+        [*(rng.random() for _ in names[:-2]), rng.choice("abc"), rng.randrange(10**6)]
+        for _ in range(count)
+    ]
+    points = [
+        {"digest": f"{n:016x}", "values": dict(zip(names, d, strict=True))}
+        for n, d in enumerate(draws)
+    ]
+    outcomes = []
+    for point in points:
+        told = point["values"].get("p2", 0)
+        verdict = "reproduced" if told > 0.5 else "not reproduced"
+        # Noise on a curve that no correlation would see.
+        ours = (told - 0.5) ** 2 + 0.01 * rng.random()
+        records = [claim("mft-n", ours, paper=0.1), claim("mft-w", "words", verdict), shown()]
+        outcome = {"outcome": "finished", "parameters": point["values"], "file": "none.ipynb"}
+        outcomes.append({**outcome, "records": records})
+    return {"notebook": NOTEBOOK, "varied": names, "points": points}, outcomes
+
+
+@pytest.mark.parametrize("show", ["mft-n", "mft-w", "fc-line"])
+def test_a_random_search_is_drawn_in_seconds_as_a_point_for_each_run(place, show):
+    manifest, outcomes = strewn(10_000)
+    start = time.process_time()
+    drawn = figure.draw(manifest, outcomes, place, show)
+    assert time.process_time() - start < 20  # it took minutes, or had no end
+    assert len(drawn.png) < 1_500_000
+    assert Image.open(io.BytesIO(drawn.png)).height < 8000
+    if show == "mft-n":
+        assert drawn.alt.startswith("mft-n over p2, p")
+        assert ": 10000 runs, from " in drawn.alt
+    if show == "mft-w":
+        assert drawn.alt.startswith("mft-w over p2 and p")
+        assert "verdicts of 10000 runs" in drawn.alt
+
+
+def test_points_of_a_random_search_stand_at_their_values(monkeypatch, place):
+    manifest, outcomes = strewn(20, parameters=3)
+    panels = []
+    monkeypatch.setattr(figure, "_png", lambda fig: panels.append(fig.axes) or b"")
+    figure.draw(manifest, outcomes, place, "mft-n")
+    assert {ax.get_xlabel() for ax in panels[0][:3]} == {"p0", "p1", "kind"}
+    numeric = [ax for ax in panels[0] if ax.get_xlabel() in ("p0", "p1")]
+    for ax in numeric:
+        points = ax.lines[-1]
+        expected = [
+            (p["values"][ax.get_xlabel()], o["records"][0]["ours"])
+            for p, o in zip(manifest["points"], outcomes, strict=True)
+        ]
+        np.testing.assert_array_equal(points.get_xydata(), expected)
+
+
+def test_a_map_of_many_levels_leaves_some_out_and_says_so(place):
+    levels = [k / 7 for k in range(90)]
+    manifest = {"notebook": NOTEBOOK, "varied": ["a", "b"], "points": []}
+    outcomes = []
+    for n, (a, b) in enumerate(itertools.product(levels, levels)):
+        manifest["points"].append({"digest": str(n), "values": {"a": a, "b": b}})
+        record = claim("mft-w", "words", "partly" if a > b else "reproduced")
+        outcomes.append({"outcome": "finished", "records": [record], "file": "none.ipynb"})
+    start = time.process_time()
+    drawn = figure.draw(manifest, outcomes, place, "mft-w")
+    assert time.process_time() - start < 20
+    assert "Of the 90 values of a one in 2 is drawn." in drawn.caption
+    assert "Of the 90 values of b one in 3 is drawn." in drawn.caption
+    assert drawn.alt.endswith("4095 times reproduced, 4005 times partly.")
+    assert Image.open(io.BytesIO(drawn.png)).height < 8000
+
+
+@pytest.mark.parametrize("ours", [1.7e308, 10**400])
+def test_numbers_too_large_to_draw_are_counted(place, ours):
+    manifest = sweep({"gain": [1, 2, 3]})
+    for v, number in zip(values_of(manifest), [ours, -ours, 0.5], strict=True):
+        write_run(v, [claim("mft-a", number)])
+    frame, folder = finish(manifest, place)
+    assert frame.attrs["notice"] == ""
+    assert "2 numbers beyond ±1e+150 cannot be drawn." in (folder / "index.html").read_text()
+    stored = pd.read_parquet(folder / "table.parquet")["ours mft-a"].tolist()
+    assert [json.loads(v) if isinstance(v, str) else v for v in stored] == [ours, -ours, 0.5]
+
+
+def test_a_figure_that_cannot_be_drawn_stops_nothing(place, monkeypatch):
+    manifest = sweep({"gain": [1, 2]})
+    for v in values_of(manifest):
+        write_run(v, [claim("mft-a", float(v["gain"]))])
+    finish(manifest, place)
+
+    def fail(*_):
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    monkeypatch.setattr(figure, "_png", fail)
+    for show in (None, "mft-b"):
+        frame, folder = finish({**manifest, "show": show}, place)
+        assert frame.attrs["notice"].endswith(
+            "The figure could not be drawn: LinAlgError: Singular matrix."
+        )
+        assert ("no result 'mft-b' to show" in frame.attrs["notice"]) is bool(show)
+        index = html.unescape((folder / "index.html").read_text())
+        assert all(part in index for part in frame.attrs["notice"].split(". "))
+        assert "No run has a result" not in index
+        assert not (folder / "figure.png").exists()
+
+
+def test_a_name_that_is_no_text_and_an_unknown_device_stop_nothing(place, monkeypatch):
+    odd, escaped = "caf\udce9.yaml", r"caf\udce9.yaml"
+    manifest = sweep({"gain": [1, 2]})
+    records = [
+        claim(f"mft-{odd}", odd, statement=odd),
+        shown(caption=f"{odd} [a](https://a.example/{odd})", alt=odd),
+    ]
+    outcomes = []
+    for v in values_of(manifest):
+        file = write_run(v, [shown()])
+        point = {"outcome": "finished", "error": None, "device": None, "file": file.name}
+        values = {"gain": v["gain"], "name": odd, "names": [odd]}
+        outcomes.append({**point, "seconds": 1.0, "parameters": values, "records": records})
+    monkeypatch.setattr(tables, "read", lambda *_: outcomes)
+    frame, folder = finish({**manifest, "command": f"mflib sweep {odd}", "show": odd}, place)
+    assert f"mflib sweep {escaped}" in (folder / "index.html").read_text()
+    stored = pd.read_parquet(folder / "table.parquet")
+    assert stored["name"].tolist() == [escaped] * 2
+    assert stored[f"ours mft-{escaped}"].tolist() == [escaped] * 2
+    assert stored["names"][0].tolist() == [escaped]
+    assert stored["device"].isna().all()
+    assert escaped in (folder / "table.csv").read_text()
+    assert escaped in (folder / f"points/{manifest['points'][0]['digest']}.html").read_text()
+    assert frame.attrs["notice"].encode()
+    assert (folder / "figure.png").is_file()
 
 
 @pytest.mark.parametrize(
