@@ -173,7 +173,9 @@ def book(started: float) -> int:
             print(f"Notebooks to execute: {', '.join(stale) or 'none'}", flush=True)
             # Our lock stands in for Snakemake's, which a killed run leaves behind. What is there is
             # whole, even if Snakemake was killed before it had noted so.
-            options = ("--cores", "all", "--nolock", "--ignore-incomplete", "--scheduler", "greedy")
+            options = ["--cores", "all", "--nolock", "--ignore-incomplete", "--scheduler", "greedy"]
+            # Whatever a profile of the user's says: it is for their own workflows.
+            options += ["--executor", "local", "--profile", "none"]
             _snakemake("book", *options, "--rerun-triggers", "mtime")
     except workflow.Busy as busy:
         print(

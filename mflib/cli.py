@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -105,15 +104,6 @@ def _assignments(pairs: list[str], option: str = "-p", example: str = "seed=1") 
     return given
 
 
-def _stop_on_terminate() -> None:
-    """Make SIGTERM end the program as Ctrl-C does, so that the notebook's process ends too."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-
-
 def _plain_unless_terminal(text: str) -> str:
     """Return ``text`` without its colours if it does not go to a terminal."""
     return text if sys.stderr.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", text)
@@ -142,7 +132,7 @@ def run(
     from mflib import notebooks, workflow
 
     workflow.follow_parent()
-    _stop_on_terminate()
+    workflow.stop_on_terminate()
     with _bad_input_exits_2():
         wanted = notebooks.plan(name, profile, _assignments(parameter or []))
         target = notebooks.check_output(output or notebooks.executed(name))
@@ -211,11 +201,14 @@ def sweep(
     from mflib.sweep import figure, launch, points
 
     workflow.follow_parent()
+    workflow.stop_on_terminate()
+    workflow.settle()
     with _full_disk_exits_1(paths.runs()), _bad_input_exits_2():
         try:
             more = shlex.split(snakemake)
         except ValueError as error:
             raise ValueError(f"--snakemake {snakemake!r}: {error}: close it") from None
+        launch.check_executor(executor)
         if jobs is not None and jobs < 1:
             raise ValueError(f"--jobs {jobs} is no number of runs: give 1 or more")
         if what.endswith((".yaml", ".yml")):
@@ -239,14 +232,19 @@ def sweep(
             total = len(work.bad) + len(work.plans)
             raise ValueError(f"{len(work.bad)} of {total} points cannot be run; none was begun")
         if dry_run:
-            _print_points(work)
+            _print_points(work, again)
             return
+        options = launch.ready(executor, more)
+    with _full_disk_exits_1(paths.runs()):
         try:
             code = launch.run(
                 work,
-                command=shlex.join(["mflib", *sys.argv[1:]]),
+                options,
+                # as it was typed, whatever bytes the names of files have
+                command=shlex.join(["mflib", *sys.argv[1:]])
+                .encode("utf-8", "backslashreplace")
+                .decode(),
                 jobs=jobs,
-                executor=executor,
                 more=more,
                 again=again,
             )
@@ -257,11 +255,16 @@ def sweep(
                 file=sys.stderr,
             )
             code = 1
+        except KeyboardInterrupt:
+            print("\nmflib: stopped; what is done is kept", file=sys.stderr)
+            code = 130
     raise typer.Exit(code)
 
 
-def _print_points(work: Work) -> None:
+def _print_points(work: Work, again: bool) -> None:
     states = work.states()
+    if again:
+        states = {d: s if s and s["outcome"] == "finished" else None for d, s in states.items()}
     rows = []
     for number, plan in enumerate(work.plans, 1):
         state = states[plan.point()]

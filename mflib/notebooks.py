@@ -8,6 +8,8 @@ the times of files.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -154,7 +156,7 @@ def read_yaml(file: Path) -> Any:
     """Return what a YAML file holds. Raises ValueError, in one sentence, where it is none."""
     try:
         return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
 
 
@@ -480,7 +482,7 @@ def _kernel_manager(work: Path, command: str) -> type:
     # another program may take first and other users of the machine may reach. The system allows
     # such names little more than a hundred characters, and a folder for temporary files may be
     # deep.
-    if len(str(connection)) < 90:
+    if len(os.fsencode(connection)) < 90:
         place = {"transport": "ipc", "connection_file": str(connection)}
 
     class ThisPython(AsyncKernelManager):
@@ -515,7 +517,8 @@ def execute(wanted: Plan, output: Path | None = None, *, progress: bool = True) 
     ``output`` is the chapter's place in the book unless given. Returns it. Raises ValueError if
     nothing can be written there, before any work; NotWritten if it cannot be after all; CellError
     if a cell fails, and then the partly executed notebook is kept beside ``output`` as
-    ``<name>.failed.ipynb``.
+    ``<name>.failed.ipynb``. One whose files changed while it was executed is written without the
+    plan's digest, so that nobody takes it for what was planned.
     """
     import nbformat
 
@@ -529,11 +532,15 @@ def execute(wanted: Plan, output: Path | None = None, *, progress: bool = True) 
         "parameters": wanted.values,
     }
     started = time.monotonic()
-    work = Path(tempfile.mkdtemp(prefix="mflib-"))
+    work, kept_open = _work_folder()
     try:
         notebook = _run_papermill(notebook, work, command(wanted), progress=progress)
         record["seconds"] = round(time.monotonic() - started, 1)
-        _finish(notebook, {**record, "digest": wanted.digest()})
+        if is_as_planned(wanted):
+            record["digest"] = wanted.digest()
+        else:
+            print(f"{CHANGED}: it is not taken for a result of either", file=sys.stderr)
+        _finish(notebook, record)
         _write_or_rescue(output, _sealed(notebook))
         failed_name(output).unlink(missing_ok=True)
         return output
@@ -548,6 +555,42 @@ def execute(wanted: Plan, output: Path | None = None, *, progress: bool = True) 
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        os.close(kept_open)
+
+
+CHANGED = "what the notebook depends on was changed while it was executed"
+
+
+def is_as_planned(wanted: Plan) -> bool:
+    """Tell whether all that a plan depends on still is what it was when the plan was made."""
+    try:
+        return hashes(inputs(wanted.name)) == wanted.files
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+_WORK = "mflib-run-"
+
+
+def _work_folder() -> tuple[Path, int]:
+    """Return a new folder for an execution, and the lock that says that it is in use.
+
+    What executions that were killed have left behind is removed first.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_WORK}*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(left / "lock", os.O_RDWR)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(lock)
+    made = Path(tempfile.mkdtemp(prefix=_WORK))
+    # Locked before it has its name, so that at no moment it looks abandoned.
+    lock = os.open(made / "lock.new", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.rename(made / "lock.new", made / "lock")
+    return made, lock
 
 
 def _write_or_rescue(output: Path, text: str) -> None:

@@ -271,7 +271,12 @@ def _article(what: str) -> str:
 
 def _check_scalar(parameter: Parameter, value: Any) -> Any:
     if parameter.base == "float" and type(value) is int:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf if value > 0 else -math.inf
+    if isinstance(value, float):
+        value += 0.0  # -0.0 is 0.0, and so one point
     if type(value) is not TYPES[parameter.base]:
         raise ValueError(
             f"{parameter.name} = {shown(value)} is {_article(type(value).__name__)}: "

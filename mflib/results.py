@@ -720,7 +720,8 @@ def run(
     from mflib import notebooks, workflow
     from mflib.sweep import launch, runs
 
-    options = launch.executor_options(executor, more)
+    workflow.settle()
+    options = launch.ready(executor, more)
     names = list(dict.fromkeys(names or REGISTRY))
     if not rehearse and any(_unrecorded(computation(name), rehearse=False) for name in names):
         _check_there_is_a_gpu(executor, device)
@@ -738,7 +739,7 @@ def run(
             usual = notebooks.available_cores() if rehearse else max(1, needs["gpus"] * gpus)
             side_by_side = max(1, min(jobs or usual, len(wanted)))
             needs["cores"] = max(1, notebooks.available_cores() // side_by_side)
-            options = ["--cores", str(needs["cores"] * side_by_side), "--resources", f"gpu={gpus}"]
+            options += ["--cores", str(needs["cores"] * side_by_side), "--resources", f"gpu={gpus}"]
         else:
             options += ["--jobs", str(jobs or 100)]
         code = 0
@@ -778,10 +779,9 @@ def _snakemake(
     work = {job.name: {"computation": job.computation, "group": job.group.name} for job in wanted}
     _write(manifest, {"device": device, "rehearse": rehearse, "needs": needs, "jobs": work})
     shutil.rmtree(done, ignore_errors=True)  # what is done is asked of the store alone
-    config = {"manifest": str(manifest), "python": sys.executable}
     code = 0
     try:
-        launch.snakemake(SNAKEFILE, config, directory=folder, options=options, more=more)
+        launch.snakemake(SNAKEFILE, manifest, directory=folder, options=options, more=more)
     except workflow.Stopped as end:
         code = 130 if end.interrupted else 1
         print(str(end), end="\n" * bool(str(end)), file=sys.stderr)
@@ -869,9 +869,9 @@ def _run_from_terminal(
     Exit code 2: something was asked for that is unknown, or the data are not there; nothing was
     computed. Exit code 1: a group failed or did not finish; the same command goes on.
     """
-    from mflib import cli, workflow
+    from mflib import workflow
 
-    cli._stop_on_terminate()
+    workflow.stop_on_terminate()
     with _bad_input_exits_2():
         if dry_run:
             missing = pending(names or (), rehearse=rehearse, device=device)

@@ -2,13 +2,14 @@
 # This file is read again by every job on a cluster, so it imports nothing slow.
 
 import json
+import os
 import shlex
 from pathlib import Path
 
-MANIFEST = Path(config["manifest"])
+MANIFEST = Path(os.environ["MFLIB_MANIFEST"])
 WORK = json.loads(MANIFEST.read_text(encoding="utf-8"))
 NEEDS, NAMES = WORK["needs"], list(WORK["jobs"])
-JOB = f"MFLIB_FOLLOW_PARENT=1 exec {shlex.quote(config['python'])} -m mflib.results"
+JOB = f"MFLIB_FOLLOW_PARENT=$PPID exec {shlex.quote(os.environ['MFLIB_PYTHON'])} -m mflib.results"
 
 
 rule results:
@@ -22,7 +23,8 @@ rule group:
     output:
         "done/{name}",
     params:
-        manifest=shlex.quote(str(MANIFEST)),
+        # a function, since a text here is a pattern, in which braces are wildcards
+        manifest=lambda _: shlex.quote(str(MANIFEST)),
     # The most telling come first.
     priority: lambda wildcards: len(NAMES) - NAMES.index(wildcards.name)
     threads: NEEDS["cores"]

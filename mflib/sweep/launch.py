@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,12 @@ EXECUTORS = ("local", "slurm", "kubernetes")
 RETRIES = 2  # of a run whose process died
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
+
+TOLD = ("MFLIB_MANIFEST", "MFLIB_PYTHON", "MFLIB_EXECUTOR")
+"""What a Snakefile and its jobs find in the environment: what to do, with which Python, where."""
+
+# Snakemake's options that take many values, of which the last list would replace the others.
+_LISTS = ("--default-resources", "--envvars", "--resources")
 
 _NEEDS: dict[str, type] = {"minutes": int, "memory_gb": float, "cores": int, "gpus": int}
 
@@ -67,6 +74,9 @@ def total_memory_gb() -> float:
         total = min(total, int(limit)) if limit != "max" else total
     except (OSError, ValueError):
         pass
+    given = os.environ.get("SLURM_MEM_PER_NODE", "")  # in MiB, in an allocation of Slurm
+    if given.isdecimal():
+        total = min(total, int(given) * 2**20)
     return total / 1e9
 
 
@@ -119,7 +129,8 @@ def _kubernetes_options(more: Sequence[str]) -> list[str]:
         )
     # A job gets these variables only. By PATH it finds the project's environment, which lies on
     # the volume that all share; its plugin has it install a package by pip.
-    wanted = sorted(name for name in os.environ if name.startswith(("MFLIB_", "PIP_")))
+    named = (name for name in os.environ if name.startswith(("MFLIB_", "PIP_")))
+    wanted = sorted({*named, *TOLD})
     wanted += [name for name in ("PATH", "PYTHONPATH") if name in os.environ]
     # Kubernetes refuses a GPU that is requested without a limit, and scale=0 sets limits.
     resources = ("scale=0", "gpu_manufacturer=nvidia")
@@ -127,15 +138,72 @@ def _kubernetes_options(more: Sequence[str]) -> list[str]:
     return [*storage, "--default-resources", *resources, "--envvars", *wanted]
 
 
+def check_executor(executor: str) -> None:
+    """Raise ValueError where there is no such executor."""
+    if executor not in EXECUTORS:
+        raise ValueError(f"no executor {executor!r}: {parameters.nearest(executor, EXECUTORS)}")
+
+
+def ready(executor: str, more: Sequence[str] = ()) -> list[str]:
+    """Return Snakemake's options for an executor, after all that can be checked before the work.
+
+    Raises ValueError as `executor_options` and `check_place`, and where ``more`` has an option that
+    is not the user's to give.
+    """
+    ours = (
+        "--config",
+        "--configfile",
+        "--directory",
+        "-d",
+        "--snakefile",
+        "-s",
+        "--executor",
+        "-e",
+    )
+    for word in more:
+        if word.split("=")[0] in ours:
+            raise ValueError(
+                f"--snakemake: {word.split('=')[0]} is not to be given: it says what is run and "
+                "where, which mflib decides"
+            )
+    check_place()
+    return executor_options(executor, more)
+
+
+def _merged(options: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Return two lists of options as one: what both give values to has those of both."""
+    grouped: dict[str, list[str]] = {}
+    order: list[tuple[str, list[str]]] = []
+    for words in (options, more):
+        flag, values = "", []
+        for word in words:
+            if word.startswith("-"):
+                name, equals, value = word.partition("=")
+                flag = name if name in _LISTS else word
+                values = [value] if equals and name in _LISTS else []
+                if flag in _LISTS and flag in grouped:
+                    grouped[flag] += values
+                    values = grouped[flag]
+                else:
+                    order.append((flag, values))
+                    if flag in _LISTS:
+                        grouped[flag] = values
+            else:
+                if not order:
+                    order.append(("", values))
+                values.append(word)
+    return [word for flag, values in order for word in ([flag] if flag else []) + values]
+
+
 def executor_options(executor: str, more: Sequence[str] = ()) -> list[str]:
     """Return Snakemake's options for an executor, where the user adds ``more``.
 
     Raises ValueError where it is unknown, its plugin is not installed, or it does not answer.
     """
-    if executor not in EXECUTORS:
-        raise ValueError(f"no executor {executor!r}: {parameters.nearest(executor, EXECUTORS)}")
+    check_executor(executor)
     if executor == "local":
-        return []
+        # Whatever a profile of the user's says: that is for their own workflows.
+        return ["--executor", "local", "--profile", "none"]
     import importlib.util
 
     if importlib.util.find_spec(f"snakemake_executor_plugin_{executor}") is None:
@@ -147,7 +215,7 @@ def executor_options(executor: str, more: Sequence[str] = ()) -> list[str]:
 
 def snakemake(
     snakefile: Path,
-    config: Mapping[str, str],
+    manifest: Path,
     *,
     directory: Path,
     options: Sequence[str],
@@ -155,25 +223,30 @@ def snakemake(
 ) -> None:
     """Run all of a Snakefile's jobs that can be run, in ``directory``, as far as they go.
 
-    ``config`` is what the Snakefile reads from ``config``; ``options`` say where and how many;
-    ``more`` comes last. A job that fails is tried again RETRIES times, and does not stop others.
+    ``manifest`` is the file that the Snakefile reads to know what there is to do; ``options`` say
+    where (as `ready`) and how many; ``more`` is what the user adds. A job that fails is tried again
+    RETRIES times, and does not stop others.
     Whoever calls holds a lock on ``directory``. Raises Stopped as `workflow.snakemake`.
     """
     # What Snakemake remembers of an earlier call is of one that may have been killed.
     shutil.rmtree(directory / ".snakemake", ignore_errors=True)
-    if "kubernetes" in options:
+    executor = options[options.index("--executor") + 1]
+    if executor == "kubernetes":
         # Its plugin knows no shared folder: a job unpacks what lies beside us, and puts what it
         # made into the storage, which is this folder again.
         options = [*options, "--default-storage-prefix", str(directory)]
         snakefile = Path(shutil.copy(snakefile, directory / "Snakefile"))
+    # By the environment, which Snakemake hands to its jobs as it is: of a value on its command line
+    # it makes another where a folder's name has quotes, braces or a number sign.
+    told = (str(manifest), sys.executable, executor)
+    os.environ.update(zip(TOLD, told, strict=True))
     workflow.snakemake(
         *("--snakefile", str(snakefile), "--directory", str(directory)),
-        *("--config", *(f"{key}={value}" for key, value in config.items())),
         *("--keep-going", "--nolock", "--retries", str(RETRIES), "--scheduler", "greedy"),
         *("--rerun-triggers", "mtime"),
-        *options,
-        *more,
+        *_merged(options, more),
         log=directory / "snakemake.log",
+        end_children=executor == "local",
     )
 
 
@@ -236,66 +309,81 @@ def check_place() -> None:
 
 def run(
     work: Work,
+    options: Sequence[str],
     *,
     command: str = "",
     jobs: int | None = None,
-    executor: str = "local",
     more: Sequence[str] = (),
     again: bool = False,
 ) -> int:
     """Execute the points of a sweep that are not done, then write its table; return the exit code.
 
-    0: all finished; 1: some failed or did not finish; 130: interrupted. ``command`` is the one that
-    makes the sweep again, for its pages; ``again`` forgets runs that failed. Raises ValueError
-    before any work where the place or the executor is none, and Busy where another process is at
-    this sweep.
+    0: all finished; 1: some failed or did not finish; 130: interrupted. ``options`` are what
+    `ready` returns; ``command`` is the one that makes the sweep again, for its pages; ``again``
+    forgets runs that failed. Raises Busy where another process is at this sweep.
     """
-    check_place()
-    options = executor_options(executor, more)
+    local = "local" in options
     work.folder.mkdir(parents=True, exist_ok=True)
     with workflow.alone(work.folder / ".lock"):
+        began = time.time()
         states = work.states()
         if again:
             _forget_failures(work, states)
         pending = [digest for digest, state in states.items() if state is None]
         manifest = {**work.manifest(), **({"command": command} if command else {})}
-        if executor == "local":
+        if local:
             side_by_side = max(1, min(jobs or usual_jobs(work.needs, work.plans), len(pending)))
             cores = max(1, notebooks.available_cores() // side_by_side)
             manifest["resources"] = {**work.needs, "cores": cores}
-            options = ["--cores", str(cores * side_by_side)]
+            many = ["--cores", str(cores * side_by_side)]
             if gpus := len(runs.visible_gpus()):
-                options += ["--resources", f"gpu={gpus}"]
+                many += ["--resources", f"gpu={gpus}"]
             else:
                 manifest["resources"]["gpus"] = 0
         else:
-            options += ["--jobs", str(jobs or 100)]
+            many = ["--jobs", str(jobs or 100)]
         _write(work.folder / "sweep.json", manifest)
         _write(work.folder / "pending.json", pending)
         shutil.rmtree(work.folder / "done", ignore_errors=True)
-        interrupted = False
+        interrupted, said = False, ""
         if pending:
-            config = {"manifest": str(work.folder / "sweep.json"), "python": sys.executable}
             with progress.Watcher(work.sweep.notebook, manifest, pending):
                 try:
-                    snakemake(SNAKEFILE, config, directory=work.folder, options=options, more=more)
+                    snakemake(
+                        SNAKEFILE,
+                        work.folder / "sweep.json",
+                        directory=work.folder,
+                        options=[*options, *many],
+                        more=more,
+                    )
                 except workflow.Stopped as end:
-                    interrupted = end.interrupted
+                    interrupted, said = end.interrupted, str(end)
                 except KeyboardInterrupt:
                     interrupted = True
-        return _conclude(work, manifest, interrupted=interrupted)
+        return _conclude(work, manifest, began, said, interrupted=interrupted)
 
 
-def _conclude(work: Work, manifest: dict[str, Any], *, interrupted: bool) -> int:
-    """Write the table of a sweep, say what became of it, and return the exit code."""
+def _conclude(
+    work: Work, manifest: dict[str, Any], began: float, said: str, *, interrupted: bool
+) -> int:
+    """Say what became of a sweep, write its table, and return the exit code.
+
+    ``began`` is when, in seconds since the epoch; ``said`` are Snakemake's last words.
+    """
     from mflib.sweep import tables
 
-    frame = tables.finish(manifest, work.folder, paths.runs())
     states = work.states()
     failed = {d: s for d, s in states.items() if s is not None and s["outcome"] == runs.FAILED}
     missing = [digest for digest, state in states.items() if state is None]
-    progress.report(work.sweep.notebook, manifest, failed, missing, work.folder, interrupted)
+    progress.report(manifest, failed, missing, work.folder, began, said, interrupted=interrupted)
+    try:
+        frame = tables.finish(manifest, work.folder, paths.runs())
+    except Exception as error:  # the runs are done, and what is wrong with a table must not hide it
+        print(f"The table could not be made: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
     print(progress.table(frame, manifest))
+    if notice := frame.attrs.get("notice"):
+        print(f"{notice}\n")
     for name, what in (
         ("index.html", "Index"),
         ("table.csv", "Table"),
@@ -304,7 +392,9 @@ def _conclude(work: Work, manifest: dict[str, Any], *, interrupted: bool) -> int
     ):
         if (work.folder / name).is_file():
             print(f"{what + ':' if what else '':7} {work.folder / name}")
-    return 130 if interrupted else 1 if failed or missing else 0
+    if interrupted and missing:
+        return 130
+    return 1 if failed or missing else 0
 
 
 def _write(file: Path, content: Any) -> None:

@@ -80,11 +80,12 @@ def evenly(kind: str, low: Any, high: Any, n: Any, parameter: Parameter) -> list
         )
     try:
         first, last, count = float(low), float(high), int(n)
-        if not (math.isfinite(first) and math.isfinite(last)):
+        if not (math.isfinite(first) and math.isfinite(last)) or count != float(n):
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(
-            f"{what} needs two finite numbers and how many: write linspace(0.1, 0.5, 5)"
+            f"{what} needs two finite numbers and a whole number of points: write "
+            "linspace(0.1, 0.5, 5)"
         ) from None
     if not 2 <= count <= MOST_POINTS:
         raise ValueError(f"{what} has {count} points: give 2 to {MOST_POINTS}")
@@ -94,8 +95,12 @@ def evenly(kind: str, low: Any, high: Any, n: Any, parameter: Parameter) -> list
     if kind == "linspace":
         values = [first + (last - first) * share for share in shares]
     else:
-        values = [first * (last / first) ** share for share in shares]
+        ends = math.log(first), math.log(last)  # their ratio may be more than a number holds
+        values = [math.exp(ends[0] + (ends[1] - ends[0]) * share) for share in shares]
+        values[0] = first
     values[-1] = last
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"{what} spans more than numbers of a computer do: give closer ends")
     if parameter.base == "int":
         return list(dict.fromkeys(round(value) for value in values))
     return [float(f"{value:.12g}") for value in values]
@@ -124,10 +129,10 @@ def _known(name: str, notebook: str, known: Mapping[str, Parameter]) -> Paramete
     return known[name]
 
 
-def _check_once(grid: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
-    for name in grid:
+def _check_once(varied: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+    for name in varied:
         if name in fixed:
-            raise ValueError(f"{name} is both fixed and in the grid: give it once")
+            raise ValueError(f"{name} is both fixed and varied: give it once")
 
 
 def from_options(
@@ -215,6 +220,8 @@ def from_file(file: Path, *, show: str | None = None) -> Sweep:
         if not isinstance(points, list):
             raise ValueError("points is no list: write '- {seed: 1}' for each")
         listed = [_mapping(point, f"point {n}") for n, point in enumerate(points, 1)]
+        for point in listed:
+            _check_once(point, fixed)
         if not axes and not listed:
             raise ValueError("nothing varies: add a grid or points")
     except ValueError as error:
@@ -222,10 +229,17 @@ def from_file(file: Path, *, show: str | None = None) -> Sweep:
     return Sweep(name, profile, fixed, axes, listed, show or named)
 
 
+def _written(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except ValueError:  # a list that holds itself, which YAML can write
+        return parameters.shown(value)
+
+
 def words(given: Mapping[str, Any]) -> str:
     """Return a point as a reader would write it: ``sigma_b2=0.05, activation=erf``."""
     return ", ".join(
-        f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        f"{name}={value if isinstance(value, str) else _written(value)}"
         for name, value in given.items()
     )
 

@@ -15,6 +15,8 @@ from mflib.sweep import points, runs
 if TYPE_CHECKING:
     import pandas as pd
 
+NOT_BEGUN = "it did not begin"
+
 SHOWN = 40  # rows of the table on a terminal
 
 
@@ -79,39 +81,54 @@ class Watcher:
             tqdm.write(line, file=self.stream)
 
 
-def _last_words(log: Path) -> str:
-    """Return the last line of a run's log."""
+def _last_words(log: Path, began: float) -> str:
+    """Return why a run did not finish: the last line of its log, if it is of this sweep's time."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if not lines or log.stat().st_mtime < began:
+            return NOT_BEGUN
     except OSError:
-        lines = []
-    return lines[-1] if lines else "it did not begin"
+        return NOT_BEGUN
+    if lines[-1].startswith(runs.BEGUN):
+        return "its process was killed, most often for lack of memory"
+    return lines[-1]
 
 
 def report(
-    notebook: str,
     manifest: Mapping[str, Any],
     failed: Mapping[str, Mapping[str, Any]],
     missing: Iterable[str],
     folder: Path,
+    began: float,
+    said: str,
+    *,
     interrupted: bool,
 ) -> None:
-    """Say which runs failed or did not finish, why, and what to do about it."""
+    """Say which runs failed or did not finish, why, and what to do about it.
+
+    ``began`` is when, in seconds since the epoch; ``said`` are Snakemake's last words.
+    """
+    notebook = manifest["notebook"]
     missing = list(missing)
     for digest, record in failed.items():
         kept = runs.folder(notebook) / record["file"]
         print(f"\nfailed: {_words(manifest, digest)}: {record['error']}\n  kept: {kept}")
-    if interrupted:
+    if interrupted and missing:
         done = len(manifest["points"]) - len(missing)
         print(
             f"\nStopped: {done} of {len(manifest['points'])} runs are done and kept; the same "
             "command goes on from there."
         )
     else:
+        begun = False
         for digest in missing:
             log = runs.folder(notebook) / f"{digest}.log"
-            print(f"\nnot finished: {_words(manifest, digest)}: {_last_words(log)}\n  log: {log}")
+            why = _last_words(log, began)
+            begun |= why != NOT_BEGUN
+            print(f"\nnot finished: {_words(manifest, digest)}: {why}\n  log: {log}")
         if missing:
+            if said and not begun:
+                print("\nSnakemake said: " + "\n  ".join(said.splitlines()[-3:]))
             print(f"\nThe same command tries them again; see also {folder / 'snakemake.log'}.")
     if failed:
         print("\nA run whose code failed is not tried again, unless you add --again.")
@@ -119,7 +136,9 @@ def report(
 
 def table(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
     """Return the first rows of the table of runs as text: what varied, and what came of it."""
-    varied = [name for name in manifest["varied"] if name in frame]
+    from mflib.sweep import tables
+
+    varied = [tables.column_of(name) for name in manifest["varied"]]
     ours = frame[[name for name in frame if str(name).startswith("ours ")]].select_dtypes("number")
     numbers = [name for name in ours if ours[name].nunique() > 1] or list(ours)
     shown = [*varied, "outcome", *numbers[:3], "seconds"]

@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -25,6 +24,8 @@ from mflib import files, notebooks, paths, workflow
 
 FINISHED = "finished"
 FAILED = "failed"
+
+BEGUN = "begun"  # how a log says that a process is at a run
 
 AGAIN = 75  # what a run exits with that is to be tried again: EX_TEMPFAIL of sysexits.h
 
@@ -82,7 +83,7 @@ def _write_outcome(
         "outcome": FINISHED if error is None else FAILED,
         "error": error,
         "seconds": round(seconds, 2),
-        "device": origin.get("device", f"CPU ({os.cpu_count()} cores)"),
+        "device": origin.get("device"),
         "host": platform.node(),
         "threads": int(os.environ.get("OMP_NUM_THREADS") or notebooks.available_cores()),
         "computed": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,14 +118,15 @@ def gpu_slot(*, interval: float = 0.5) -> Iterator[str | None]:
     """Hold one GPU of this machine for this process alone; yield its name, None where none is.
 
     Within, CUDA_VISIBLE_DEVICES names that GPU. Waits until one is free: the locks are the
-    machine's, so that two sweeps share its GPUs. Under Slurm, which gives a job its own, nothing
-    is changed.
+    machine's, so that two sweeps share its GPUs. As a job of a cluster, which gives a job its own,
+    nothing is changed.
     """
     gpus = visible_gpus()
-    if not gpus or "SLURM_JOB_ID" in os.environ:
+    if not gpus or os.environ.get("MFLIB_EXECUTOR", "local") != "local":
         yield None
         return
-    place = Path(tempfile.gettempdir()) / f"mflib-gpus-{os.getuid()}"
+    # Not the folder for temporary files, which may be another one in each process.
+    place = Path("/tmp") / f"mflib-gpus-{os.getuid()}"
     place.mkdir(mode=0o700, exist_ok=True)
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     while True:
@@ -149,11 +151,16 @@ def gpu_slot(*, interval: float = 0.5) -> Iterator[str | None]:
 # --- one run -------------------------------------------------------------------------------------
 
 
+class Changed(RuntimeError):
+    """A run's files are not what they were when it was planned."""
+
+
 def execute(decided: notebooks.Plan) -> dict[str, Any]:
     """Execute a point unless it is done; return its outcome record.
 
     One process at a time does a point, in whichever sweeps it is; another waits, and finds it done.
-    Raises KernelDied where the notebook's process ended by no fault of its code.
+    Raises KernelDied where the notebook's process ended by no fault of its code, and Changed where
+    what it depends on was changed under it: nothing is kept then.
     """
     digest = decided.point()
     file = folder(decided.name) / f"{digest}.ipynb"
@@ -162,6 +169,10 @@ def execute(decided: notebooks.Plan) -> dict[str, Any]:
         if (done := sound(record)) is not None:
             return done
         record.unlink(missing_ok=True)
+        made_from = notebooks.record(file)
+        if made_from.get("digest") == decided.digest() and notebooks.is_sound(file):
+            # Executed by one that was stopped before it had written the record.
+            return _write_outcome(decided, file, error=None, seconds=made_from["seconds"])
         began = time.monotonic()
         on_gpu = decided.values.get("device", "cpu") != "cpu"
         error = None
@@ -172,31 +183,42 @@ def execute(decided: notebooks.Plan) -> dict[str, Any]:
                 raise
             except notebooks.CellError as failure:
                 error, file = str(failure), failure.kept
+        if not notebooks.is_as_planned(decided):
+            file.unlink()
+            raise Changed(f"{notebooks.CHANGED}: give the command again, which plans it anew")
         return _write_outcome(decided, file, error=error, seconds=time.monotonic() - began)
 
 
 def main(arguments: list[str]) -> int:
-    """Execute the point DIGEST of the sweep MANIFEST; return the exit code for Snakemake."""
+    """Execute the point DIGEST of the sweep MANIFEST; return the exit code for Snakemake.
+
+    It is 0 as well where nothing was done that a second try would do better, such as on a full
+    disk: whether a run is done is read from its outcome record, and only from that.
+    """
     workflow.follow_parent()
+    workflow.stop_on_terminate()
     manifest, digest = json.loads(Path(arguments[0]).read_text(encoding="utf-8")), arguments[1]
     (point,) = (point for point in manifest["points"] if point["digest"] == digest)
-    print(f"{datetime.now(UTC).isoformat(timespec='seconds')} {platform.node()}", flush=True)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    print(f"{BEGUN} {now} on {platform.node()}", flush=True)
     try:
         planner = notebooks.Planner(manifest["notebook"], manifest["profile"])
         decided = planner.typed(point["values"])
         if decided.point() != digest:
-            print(
+            raise Changed(
                 "what the notebook depends on was changed after the sweep was begun: give the "
-                "command again, which plans the run anew"
+                "command again, which plans it anew"
             )
-            return 1
         record = execute(decided)
     except notebooks.KernelDied as death:
         print(death)
         return AGAIN
-    except (ValueError, OSError) as error:
+    except KeyboardInterrupt:
+        print("stopped")
+        return AGAIN
+    except (ValueError, OSError, Changed, notebooks.NotWritten) as error:
         print(error)
-        return 1
+        return 0
     print(record["error"] or record["outcome"])
     return 0
 

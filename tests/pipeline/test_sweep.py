@@ -78,6 +78,13 @@ def test_every_point_runs_once_across_sweeps_and_descriptions(project: Project) 
     assert project.executed() == ["alpha"]
     assert list(table(sweeps(project)[-1])["sigma_b2"]) == [0.2, 0.3]
 
+    # A run that was stopped between its notebook and its record is not done again.
+    (folder / first["notebook"][1]).with_suffix(".json").unlink()
+    code, said = project.mflib("sweep", "alpha", *grid)
+    assert code == 0, said
+    assert project.executed() == []
+    pd.testing.assert_frame_equal(of_this_time(table(folder)), of_this_time(first))
+
     # A run whose notebook was altered since, by one bit, is done again; so is one of other code.
     altered = folder / first["notebook"][0]
     content = bytearray(altered.read_bytes())
@@ -109,7 +116,12 @@ def test_a_failing_run_stops_no_other_and_is_not_tried_again(project: Project) -
 
     assert project.mflib(*grid)[0] == 1
     assert project.executed() == []
-    assert project.mflib(*grid, "--again")[0] == 1
+    assert "2 of 4 to run" in project.mflib(*grid, "--again", "--dry-run")[1]
+    code, said = project.mflib(*grid, "--again", "--snakemake", "--frobnicate")
+    assert code == 1
+    assert "unrecognized arguments: --frobnicate" in said
+    assert project.executed() == []
+    assert project.mflib(*grid)[0] == 1
     assert project.executed() == ["alpha"] * 2
 
 
@@ -133,7 +145,11 @@ def test_a_run_whose_process_died_is_tried_twice_more(project: Project) -> None:
     assert list(table(sweeps(project)[-1])["outcome"]) == ["not finished", "finished"]
 
 
-def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(project: Project) -> None:
+@pytest.mark.parametrize("whom", ["all", "the first"])
+def test_a_stop_keeps_what_is_done_and_the_same_command_goes_on(
+    project: Project, whom: str
+) -> None:
+    """Ctrl-C, which all processes of a terminal get, and what a service manager sends to one."""
     # The first to begin is quick, whichever it is, and the other slow.
     quick_first = (
         'if Path(os.environ["MFLIB_TEST_TRACE"]).read_text().count("alpha") == 1:\n    wait = 0\n'
@@ -143,8 +159,11 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(project: Project
     process = project.start("mflib.cli", *command)
     wait_for(lambda: project.trace.read_text().count("alpha") == 2, 60)
     kernel = int(project.trace.read_text().split()[-1])
-    os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    if whom == "all":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        os.kill(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=30)
     assert process.returncode == 130, said
     assert "Stopped: 1 of 2 runs are done and kept" in said
     assert "Traceback" not in said
@@ -174,7 +193,10 @@ def test_two_sweeps_at_once_share_what_both_want(project: Project) -> None:
 
 def test_runs_are_spread_one_to_a_gpu(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    # Inside an allocation of Slurm, with a profile for its jobs, and a folder of one's own.
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", "of-the-cluster")
+    monkeypatch.setenv("MFLIB_RUNS", "my runs")
     project.edit(
         "notebooks/alpha.py",
         "wait: float = 0.0",
@@ -190,6 +212,7 @@ def test_runs_are_spread_one_to_a_gpu(project: Project, monkeypatch: pytest.Monk
     code, said = project.mflib("sweep", "alpha", "--grid", "seed=0,1,2,3")
     assert code == 0, said
     spans = [Path(f"{project.trace}.{seed}").read_text().split() for seed in range(4)]
+    assert len(list((project.root / "my runs" / "alpha").glob("*.json"))) == 4
     by_gpu = {gpu: sorted(span[:2] for span in spans if span[2] == gpu) for gpu in ("3", "5")}
     assert sum(map(len, by_gpu.values())) == 4
     assert all(by_gpu.values())
@@ -204,7 +227,7 @@ def test_runs_are_spread_one_to_a_gpu(project: Project, monkeypatch: pytest.Monk
 def test_code_that_changes_under_a_sweep_is_not_taken_for_what_was_planned(
     tmp_path: Path,
 ) -> None:
-    project = make_project(tmp_path / "a project (mine)", ["alpha"])
+    project = make_project(tmp_path / "a {project} #1 (mine)", ["alpha"])
     process = project.start(
         "mflib.cli", "sweep", "alpha", "-g", "seed=0,1", "-p", "wait=3", "-j", "1"
     )
@@ -213,8 +236,10 @@ def test_code_that_changes_under_a_sweep_is_not_taken_for_what_was_planned(
     said, _ = process.communicate(timeout=90)
     assert process.returncode == 1, said
     assert ": what the notebook depends on was changed after the sweep was begun" in said
+    assert "seed=0: what the notebook depends on was changed while it was executed" in said
     assert project.executed() == ["alpha"]
-    assert sorted(table(sweeps(project)[0])["outcome"]) == ["finished", "not finished"]
+    assert list(table(sweeps(project)[0])["outcome"]) == ["not finished"] * 2
+    assert not list((project.root / "runs" / "alpha").glob("*.ipynb"))
 
 
 BAD = {
@@ -230,9 +255,12 @@ BAD = {
     ),
     "nothing varies": (["alpha"], ["needs something that varies"]),
     "twice": (["alpha", "-g", "seed=1", "-g", "seed=2"], ["is given twice"]),
-    "fixed too": (["alpha", "-g", "seed=1", "-p", "seed=2"], ["both fixed and in the grid"]),
+    "fixed too": (["alpha", "-g", "seed=1", "-p", "seed=2"], ["both fixed and varied"]),
     "empty value": (["alpha", "-g", "seed=1,"], ["has an empty value"]),
-    "no range": (["alpha", "-g", "sigma_b2=linspace(1,2,x)"], ["two finite numbers and how many"]),
+    "no range": (
+        ["alpha", "-g", "sigma_b2=linspace(1,2,x)"],
+        ["two finite numbers and a whole number"],
+    ),
     "range of words": (["alpha", "-g", "activation=linspace(1,2,3)"], ["list its values"]),
     "through nought": (["alpha", "-g", "sigma_b2=logspace(0,2,3)"], ["must be above 0"]),
     "too many": (
@@ -242,6 +270,7 @@ BAD = {
     "no notebook": (["alpah", "-g", "seed=1"], ["did you mean 'alpha'"]),
     "no profile": (["alpha", "-g", "seed=1", "--profile", "papr"], ["did you mean 'paper'"]),
     "no executor": (["alpha", "-g", "seed=1", "--executor", "slrum"], ["did you mean 'slurm'"]),
+    "not the user's": (["alpha", "-g", "seed=1", "--snakemake", "--config a=1"], ["mflib decides"]),
     "no jobs": (["alpha", "-g", "seed=1", "--jobs", "0"], ["give 1 or more"]),
     "no file": (["no.yaml"], ["cannot be read"]),
     "file and grid": (["no.yaml", "-g", "seed=1"], ["leave --grid"]),
@@ -335,3 +364,6 @@ def test_lists_are_parted_by_semicolons(project: Project, monkeypatch: pytest.Mo
     assert not bad
     assert [plan.values["depths"] for plan in plans] == [[1, 2]] * 3 + [[3]] * 3
     assert [plan.values["limit"] for plan in plans] == [None, float("inf"), 2.0] * 2
+    plans, bad = points.decide(points.from_options("alpha", {"sigma_b2": "0,-0.0,0.0"}))
+    assert not bad
+    assert len(plans) == 1

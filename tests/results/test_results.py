@@ -81,9 +81,9 @@ def damage(file: Path) -> None:
 def run_inside(monkeypatch):
     """Have jobs run here and now, without Snakemake."""
 
-    def jobs(snakefile, config, **_):
-        for name in json.loads(Path(config["manifest"]).read_text())["jobs"]:
-            assert results.job([config["manifest"], name]) == 0
+    def jobs(snakefile, manifest, **_):
+        for name in json.loads(manifest.read_text())["jobs"]:
+            assert results.job([str(manifest), name]) == 0
 
     monkeypatch.setattr(launch, "snakemake", jobs)
 
