@@ -53,6 +53,9 @@ MOST_ROWS = 40
 HIGHEST = 45.0
 MOST_SIGNS = 1000
 
+#: As many points as the panels of one figure have together, unless one panel has more.
+MOST_POINTS = 40_000
+
 #: As many names of levels as an axis has room for.
 MOST_NAMES = 24
 
@@ -701,8 +704,11 @@ def _printed(records: Sequence[Mapping[str, Any]]) -> float | None:
 
 def _paper_words(records: Sequence[Mapping[str, Any]]) -> str:
     paper = _printed(records)
-    words = f" Dashed: the paper's number, {_level(paper)}; grey: its tolerance."
-    return words if paper is not None else ""
+    if paper is None:
+        return ""
+    has_tolerance = any(_finite(record.get("tolerance")) for record in records)
+    tolerance = "; grey: its tolerance" if has_tolerance else ""
+    return f" Dashed: the paper's number, {_level(paper)}{tolerance}."
 
 
 # --- verdicts -------------------------------------------------------------------------------------
@@ -717,7 +723,8 @@ def _verdicts(
     caption = "Verdicts on all claims and errata"
     if len(free) > 1 and differ:
         if not is_grid:
-            free = _by_telling(free, [_ranked(runs, id_) for id_ in differ])
+            shown = differ[: _most_planes(runs)]
+            free = _by_telling(free, [_ranked(runs, id_) for id_ in shown])
         x, y = free[:2]
         groups = {id_: (id_, runs) for id_ in differ}
         png, said = _maps(groups, x, y) if is_grid else _planes(groups, x, y)
@@ -725,7 +732,7 @@ def _verdicts(
         if len(differ) < len(known):
             caption += f"; the same in all runs: {', '.join(i for i in known if i not in differ)}"
         caption += "." + said
-        used = [x, y] if is_grid else free
+        used = [x, y]
     else:
         x = free[0] if free else Axis("", (None,))
         used = [x]
@@ -734,7 +741,7 @@ def _verdicts(
     counts = Counter(
         r["verdict"] for run in runs for r in run.verdicts.values() if r["id"] in known
     )
-    caption += _sharing(axes, used) + missing
+    caption += (_sharing(axes, used) if is_grid else "") + missing
     return Drawn(None, png, caption, _verdict_words(counts, len(runs)))
 
 
@@ -765,7 +772,8 @@ def _verdicts_of_one(
         over += f", a panel for each value of {_listed([a.name for a in rest])}" if rest else ""
     caption = f"{id_}: verdict{over}. The claim: {_statement(runs, id_)}.{said}"
     alt = f"{id_}{over}: {_verdict_words(counts, len(runs))}"
-    return Drawn(id_, png, caption + _sharing(axes, free) + missing, alt)
+    sharing = _sharing(axes, free) if is_grid else ""
+    return Drawn(id_, png, caption + sharing + missing, alt)
 
 
 def _ranked(runs: Sequence[Run], id_: str) -> tuple[list[Run], list[float]]:
@@ -835,6 +843,10 @@ def _maps(
     return _png(fig), said
 
 
+def _most_planes(runs: Sequence[Run]) -> int:
+    return max(1, min(MOST_PANELS, MOST_POINTS // len(runs)))
+
+
 def _planes(groups: Mapping[str, tuple[str, Sequence[Run]]], x: Axis, y: Axis) -> tuple[bytes, str]:
     """Draw the verdicts on each group's claim as points over two parameters, one for each run.
 
@@ -842,7 +854,8 @@ def _planes(groups: Mapping[str, tuple[str, Sequence[Run]]], x: Axis, y: Axis) -
     """
     from matplotlib.lines import Line2D
 
-    shown = dict(itertools.islice(groups.items(), MOST_PANELS))
+    most = min(_most_planes(runs) for _, runs in groups.values())
+    shown = dict(itertools.islice(groups.items(), most))
     columns = min(len(shown), 3)
     rows = math.ceil(len(shown) / columns)
     fig = _new({1: 5.8, 2: 4.6, 3: 3.6}[columns] * columns, (3.8 if rows == 1 else 2.9) * rows)
@@ -890,7 +903,7 @@ def _planes(groups: Mapping[str, tuple[str, Sequence[Run]]], x: Axis, y: Axis) -
     ]
     fig.legend(handles=handles, loc="outside upper left", ncols=3, fontsize="small")
     said = " Each point is a run, over the two parameters that explain most of the verdicts."
-    return _png(fig), said + _left_out(len(groups))
+    return _png(fig), said + _left_out(len(groups), most)
 
 
 def _rows(runs: Sequence[Run], x: Axis, known: Sequence[str]) -> tuple[bytes, str]:
@@ -921,9 +934,10 @@ def _rows(runs: Sequence[Run], x: Axis, known: Sequence[str]) -> tuple[bytes, st
 
 def _fields(ax: Axes, cells: Mapping[tuple[int, int], Sequence[str]], inches: float) -> None:
     """Fill a field of a map for each place, divided among the verdicts of the runs there."""
-    from matplotlib.collections import PolyCollection
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
 
-    # One collection for each look: a patch for each field takes a hundred times as long.
+    # One patch for each look: hatching field by field takes a hundred times as long.
     corners: dict[tuple[str, str], list[list[tuple[float, float]]]] = defaultdict(list)
     for (column, row), found in cells.items():
         left = column - 0.5
@@ -941,10 +955,8 @@ def _fields(ax: Axes, cells: Mapping[tuple[int, int], Sequence[str]], inches: fl
             left = right
     for (verdict, hatch), fields in corners.items():
         ground = LOOKS[verdict][0]
-        ax.add_collection(
-            PolyCollection(fields, facecolor=ground, edgecolor="white", hatch=hatch),
-            autolim=False,
-        )
+        outline = Outline.make_compound_path_from_polys(np.asarray(fields))
+        ax.add_patch(PathPatch(outline, facecolor=ground, edgecolor="white", hatch=hatch))
     ax.grid(False)
 
 
