@@ -269,6 +269,11 @@ def _article(what: str) -> str:
     return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
 
 
+def _is_no_text(value: str) -> bool:
+    """Tell whether a text has what stands for bytes of a command line that are no UTF-8."""
+    return any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def _check_scalar(parameter: Parameter, value: Any) -> Any:
     if parameter.base == "float" and type(value) is int:
         try:
@@ -281,6 +286,10 @@ def _check_scalar(parameter: Parameter, value: Any) -> Any:
         raise ValueError(
             f"{parameter.name} = {shown(value)} is {_article(type(value).__name__)}: "
             f"{_advice(parameter)}"
+        )
+    if isinstance(value, str) and not value.isprintable() and _is_no_text(value):
+        raise ValueError(
+            f"{parameter.name} = {shown(value)} has bytes that are no text: {_advice(parameter)}"
         )
     if isinstance(value, float) and math.isnan(value):
         raise ValueError(f"{parameter.name} = nan is not a number: {_advice(parameter)}")

@@ -339,3 +339,10 @@ def test_a_chapter_takes_what_every_chapter_takes(name: str) -> None:
 @pytest.mark.parametrize("name", notebooks.names())
 def test_a_chapter_can_run_at_every_profile(name: str, which: str) -> None:
     assert notebooks.plan(name, which).values["scale"] == which
+
+
+def test_bytes_that_are_no_text_are_refused():
+    note = parameters.parse('note: str = ""  # any text')["note"]
+    assert parameters.from_text(note, "café\tfür ∞") == "café\tfür ∞"
+    with pytest.raises(ValueError, match="has bytes that are no text"):
+        parameters.from_text(note, "caf\udce9")
