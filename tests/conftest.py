@@ -1,9 +1,11 @@
-"""How the whole suite runs."""
+"""How the whole suite runs, and the one browser of a process."""
 
 from __future__ import annotations
 
 import os
+import shutil
 
+import pytest
 from hypothesis import settings
 
 # A shared machine may pause any example; and where a failure must be the change's own, examples are
@@ -11,3 +13,31 @@ from hypothesis import settings
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Start the system's Chromium; where there is none, skip, or fail if one is required."""
+    found = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if found is None:
+        if os.environ.get("MFLIB_REQUIRE_BROWSER"):
+            pytest.fail("MFLIB_REQUIRE_BROWSER is set, but no Chromium is on the PATH: install one")
+        pytest.skip("no Chromium on the PATH")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        yield browser
+        browser.close()

@@ -1,12 +1,10 @@
-"""The built book and a browser to open it in, each made once."""
+"""The built book and a server of its pages, each made once."""
 
 from __future__ import annotations
 
 import fcntl
 import functools
 import http.server
-import os
-import shutil
 import subprocess
 import threading
 import time
@@ -15,16 +13,6 @@ from pathlib import Path
 import pytest
 
 from mflib import build, paths
-
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -56,21 +44,3 @@ def site(html):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """Start the system's Chromium; where there is none, skip, or fail if one is required."""
-    found = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if found is None:
-        if os.environ.get("MFLIB_REQUIRE_BROWSER"):
-            pytest.fail("MFLIB_REQUIRE_BROWSER is set, but no Chromium is on the PATH: install one")
-        pytest.skip("no Chromium on the PATH")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
-        yield browser
-        browser.close()

@@ -18,7 +18,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pytest
-from book.conftest import chromium  # noqa: F401
 from book.visits import grave_findings
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -583,7 +582,7 @@ def test_an_axis_is_logarithmic_where_the_values_are(values, log):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_open_from_disk_sort_and_are_accessible(place, chromium, scheme):  # noqa: F811
+def test_pages_open_from_disk_sort_and_are_accessible(place, chromium, scheme):
     manifest = sweep({"gain": [10.0, 9.0, 100.0], "kind": ["a"]})
     for v in values_of(manifest)[:2]:
         caption = r"$\sigma_w^2$, $\boldsymbol{x}$, $\href{https://a.example}{y}$, $\text{\(}$"
