@@ -65,7 +65,7 @@ results: setup
 faults:
 	@$(HAVE_PYTHON)
 	@$(PYTHON) tools/environment.py classroom cluster
-	@OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder tests/faults --record results/faults.csv
+	@OMP_NUM_THREADS=1 $(RUN) pytest -n $(TEST_WORKERS) tests/faults --record results/faults.csv
 	@.venv/bin/python tools/record_overhead.py
 
 assignments: classroom

@@ -378,6 +378,8 @@ def _conclude(
     progress.report(manifest, failed, missing, work.folder, began, said, interrupted=interrupted)
     try:
         frame = tables.finish(manifest, work.folder, paths.runs())
+    except OSError:  # a full disk, which the command line puts in words
+        raise
     except Exception as error:  # the runs are done, and what is wrong with a table must not hide it
         print(f"The table could not be made: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
