@@ -25,7 +25,7 @@ help:
 	@echo 'make lint    check style and types'
 	@echo 'make bench   run the benchmarks; one JSON line per measurement'
 	@echo 'make results  compute what is missing of the full-scale tables in results/ (hours on a GPU; EXECUTOR=slurm on a cluster)'
-	@echo 'make faults  break everything on purpose, count what comes of it, and write the tables in results/ (an hour or more)'
+	@echo 'make faults  break everything on purpose, count what comes of it, and write the tables in results/ (half an hour)'
 	@echo 'make assignments   make the course folder (COURSE=course): every assignment checked, its release without solutions'
 	@echo 'make tokens  give every id in STUDENTS=students.csv a token, in COURSE/tokens.csv'
 	@echo 'make setup   make the environment, .venv, that all of these use; make classroom adds nbgrader and JupyterLab, make cluster what sends sweeps to Slurm and Kubernetes'
