@@ -597,7 +597,7 @@ def with_recorded(text: str, results: Path) -> str:
             f"Recorded on {made['computed'][:10]} at commit {made['commit']} on "
             f"{plain(made['device'])}, in {made['seconds'] / 60:.0f} minutes."
         )
-        return f"{table(columns, columns.values(), map(row, rows))}\n{source}"
+        return f"{table(columns, columns.values(), sorted(map(row, rows)))}\n{source}"
 
     return re.sub(r"^% recorded: (\S+)$", shown, text, flags=re.MULTILINE)
 
