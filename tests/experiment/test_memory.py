@@ -1,12 +1,11 @@
 """Networks that do not fit into the memory together are trained in halves, bit for bit the same."""
 
 import dataclasses
-import math
-import weakref
 
 import pandas as pd
 import pytest
 import torch
+from scarce import Memory
 
 from mflib.experiment import descent, training
 from mflib.experiment.store import Store
@@ -22,28 +21,6 @@ NINE = Grid(
     steps=8,
     evaluation_samples=300,
 )
-
-
-class Memory:
-    """What ``torch.empty`` has to give: tensors that are still held count against ``limit``."""
-
-    def __init__(self, limit: float = math.inf) -> None:
-        self.limit, self.held, self.most, self.refused = limit, 0, 0, 0
-        self.empty = torch.empty
-
-    def __call__(self, *shape, **options):
-        tensor = self.empty(*shape, **options)
-        size = tensor.numel() * tensor.element_size()
-        if self.held + size > self.limit:
-            self.refused += 1
-            raise torch.OutOfMemoryError(f"{size} bytes wanted, {self.limit - self.held} free")
-        self.held += size
-        self.most = max(self.most, self.held)
-        weakref.finalize(tensor, self.free, size)
-        return tensor
-
-    def free(self, size: int) -> None:
-        self.held -= size
 
 
 def count(network, inputs):

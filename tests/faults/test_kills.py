@@ -23,12 +23,12 @@ import pandas as pd
 import psutil
 import pytest
 from pipeline.conftest import (
-    QUICK_JUPYTER_BOOK,
     Project,
     make_project,
     results,
     wait_for,
     whole_or_absent,
+    with_stand_in,
 )
 
 from mflib import files
@@ -401,16 +401,6 @@ def build_of(project: Project, scratch: Path) -> Work:
         table=lambda _: results(project),
         kept=lambda: times_written(project.root.glob("notebooks/*.ipynb")),
     )
-
-
-def with_stand_in(project: Project) -> Project:
-    """Put a stand-in for Jupyter Book, which takes seconds, in its place."""
-    stand_in = project.root / "jupyter_book" / "cli"
-    stand_in.mkdir(parents=True)
-    (stand_in.parent / "__init__.py").write_text("")
-    (stand_in / "__init__.py").write_text("")
-    (stand_in / "main.py").write_text(QUICK_JUPYTER_BOOK)
-    return project
 
 
 def test_a_killed_make_book_goes_on_and_ends_the_same(tmp_path, counts: Counts, fault) -> None:

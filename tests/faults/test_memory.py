@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import weakref
-from typing import Any
-
 import pandas as pd
 import pytest
 import torch
+from scarce import Memory
 
 from mflib.experiment import training
 from mflib.experiment.store import Store
@@ -23,28 +20,6 @@ GRID = training.Grid(
     steps=6,
     evaluation_samples=200,
 )
-
-
-class Memory:
-    """A memory of ``limit`` bytes for ``torch.empty``, as a GPU's is for all tensors."""
-
-    def __init__(self) -> None:
-        self.limit, self.held, self.most, self.refused = math.inf, 0, 0, 0
-        self.empty = torch.empty
-
-    def __call__(self, *shape: Any, **options: Any) -> torch.Tensor:
-        tensor = self.empty(*shape, **options)
-        size = tensor.numel() * tensor.element_size()
-        if self.held + size > self.limit:
-            self.refused += 1
-            raise torch.OutOfMemoryError(f"{size} bytes wanted, {self.limit - self.held} free")
-        self.held += size
-        self.most = max(self.most, self.held)
-        weakref.finalize(tensor, self.free, size)
-        return tensor
-
-    def free(self, size: int) -> None:
-        self.held -= size
 
 
 def test_a_grid_that_does_not_fit_is_computed_in_halves(tmp_path, fault, monkeypatch):

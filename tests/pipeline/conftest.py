@@ -267,6 +267,16 @@ def whole_or_absent(project: Project) -> None:
         assert set(results(project)) >= {"index.html", "index.md", "alpha.ipynb", "beta.ipynb"}
 
 
+def with_stand_in(project: Project) -> Project:
+    """Put a stand-in for Jupyter Book, which takes seconds, in its place."""
+    stand_in = project.root / "jupyter_book" / "cli"
+    stand_in.mkdir(parents=True)
+    (stand_in.parent / "__init__.py").write_text("")
+    (stand_in / "__init__.py").write_text("")
+    (stand_in / "main.py").write_text(QUICK_JUPYTER_BOOK)
+    return project
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """Return a fresh project of two chapters, nothing executed."""

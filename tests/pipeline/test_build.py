@@ -13,18 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import QUICK_JUPYTER_BOOK, Project, is_running, make_project, results, wait_for
+from .conftest import Project, is_running, make_project, results, wait_for, with_stand_in
 
 
 @pytest.fixture
 def quick(project: Project) -> Project:
     """Return the project with a stand-in for Jupyter Book."""
-    stand_in = project.root / "jupyter_book" / "cli"
-    stand_in.mkdir(parents=True)
-    (stand_in.parent / "__init__.py").write_text("")
-    (stand_in / "__init__.py").write_text("")
-    (stand_in / "main.py").write_text(QUICK_JUPYTER_BOOK)
-    return project
+    return with_stand_in(project)
 
 
 def made(project: Project) -> list[str]:
