@@ -36,7 +36,7 @@ def _stamp(name: str, content: dict[str, Any], result: Path, *, fresh: bool) -> 
     """
     file = _inputs_dir() / f"{name}.json"
     asked = {} if fresh else {"asked for at": time.time_ns()}
-    files.write_atomically(file, json.dumps({**content, **asked}, indent=1) + "\n")
+    files.write_json(file, {**content, **asked})
     if fresh:
         done = result.stat().st_mtime_ns
         os.utime(file, ns=(done, done))
@@ -132,7 +132,7 @@ def html() -> None:
     book_record().unlink(missing_ok=True)
     shutil.rmtree(paths.build() / "book", ignore_errors=True)
     part.rename(paths.build() / "book")
-    files.write_atomically(book_record(), json.dumps(made_from, indent=1) + "\n")
+    files.write_json(book_record(), made_from)
 
 
 def _complaints(log_file: Path) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import time
 from pathlib import Path
+from typing import Any
 
 _LEFT_FOR_DEAD = 24 * 3600.0  # seconds
 
@@ -34,6 +36,11 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         os.fsync(folder)  # the new name, too, must survive a power cut
     finally:
         os.close(folder)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file as `write_atomically`."""
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from mflib import paths
+from mflib.files import write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
 
 DEVICES = ("cuda", "cpu")  # kinds of device a shard may come from, the preferred first
 SNAKEFILE = Path(__file__).with_name("results.smk")
-
-NEEDS = {"minutes": 30, "memory_gb": 16.0, "cores": 4, "gpus": 1}
-"""What one group takes at most on a cluster; the tables of a rehearsal take next to nothing."""
-NEEDS_TO_REHEARSE = {"minutes": 5, "memory_gb": 2.0, "cores": 1, "gpus": 0}
 
 # --- computations -----------------------------------------------------------------------
 
@@ -681,7 +678,7 @@ def job(arguments: list[str]) -> int:
     work = json.loads(manifest.read_text(encoding="utf-8"))
     one = work["jobs"][name]
     try:
-        with runs.gpu_slot() if work["device"] != "cpu" else contextlib.nullcontext():
+        with runs.gpu_slot(work["device"]):
             note = compute_group(
                 one["computation"], one["group"], device=work["device"], progress=False,
                 rehearse=work["rehearse"],
@@ -691,15 +688,10 @@ def job(arguments: list[str]) -> int:
         said = f"{type(error).__name__}: {error}"
         note = {**one, "failed": said}
     print(f"{one['computation']} {one['group']}: {said}", file=sys.stderr)
-    _write(manifest.parent / "done" / name, note)
+    mark = manifest.parent / "done" / name
+    mark.parent.mkdir(exist_ok=True)
+    write_json(mark, note)
     return 0
-
-
-def _write(file: Path, content: Any) -> None:
-    from mflib.files import write_atomically
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def run(
@@ -721,6 +713,7 @@ def run(
     from mflib.sweep import launch, runs
 
     workflow.settle()
+    needs = launch.needs("results", "rehearsal" if rehearse else "paper")
     options = launch.ready(executor, more)
     names = list(dict.fromkeys(names or REGISTRY))
     if not rehearse and any(_unrecorded(computation(name), rehearse=False) for name in names):
@@ -729,22 +722,17 @@ def run(
     folder = paths.build() / "results" / ("rehearsal" if rehearse else "full")
     with workflow.alone(folder / ".lock"):
         wanted = pending(names, rehearse=rehearse, device=device)
-        needs = dict(NEEDS_TO_REHEARSE if rehearse else NEEDS)
         if device == "cpu":
             needs["gpus"] = 0
-        if executor == "local":
-            gpus = len(runs.visible_gpus())
-            needs["gpus"] = min(needs["gpus"], gpus)
-            # A group on the CPU takes all cores, which its shards share.
-            usual = notebooks.available_cores() if rehearse else max(1, needs["gpus"] * gpus)
-            side_by_side = max(1, min(jobs or usual, len(wanted)))
-            needs["cores"] = max(1, notebooks.available_cores() // side_by_side)
-            options += ["--cores", str(needs["cores"] * side_by_side), "--resources", f"gpu={gpus}"]
-        else:
-            options += ["--jobs", str(jobs or 100)]
+        # A group on the CPU takes all cores, which its shards share.
+        gpus = len(runs.visible_gpus()) if needs["gpus"] else 1
+        usual = notebooks.available_cores() if rehearse else max(1, gpus)
+        needs, many = launch.side_by_side(
+            needs, len(wanted), jobs, usual, local=executor == "local"
+        )
         code = 0
         if wanted:
-            code = _snakemake(wanted, folder, needs, options, more, device, rehearse)
+            code = _snakemake(wanted, folder, needs, [*options, *many], more, device, rehearse)
         for name in names:
             file: Path | None = table_file(name, rehearse=rehearse)
             if _unrecorded(computation(name, rehearse=rehearse), rehearse=rehearse):
@@ -777,7 +765,7 @@ def _snakemake(
 
     manifest, done = folder / "manifest.json", folder / "done"
     work = {job.name: {"computation": job.computation, "group": job.group.name} for job in wanted}
-    _write(manifest, {"device": device, "rehearse": rehearse, "needs": needs, "jobs": work})
+    write_json(manifest, {"device": device, "rehearse": rehearse, "needs": needs, "jobs": work})
     shutil.rmtree(done, ignore_errors=True)  # what is done is asked of the store alone
     code = 0
     try:

@@ -6,7 +6,6 @@ each time, so the same command goes on after whatever stopped it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -90,6 +89,22 @@ def usual_jobs(need: Mapping[str, Any], plans: Sequence[Plan]) -> int:
     return max(1, min(notebooks.available_cores(), int(total_memory_gb() // need["memory_gb"])))
 
 
+def side_by_side(
+    need: Mapping[str, Any], n: int, jobs: int | None, usual: int, *, local: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what each of ``n`` jobs takes, and Snakemake's options for how many go side by side.
+
+    ``jobs`` of them, ``usual`` if None. Here they share the cores, and want no GPU where there is
+    none; on a cluster, 100 are handed over at a time unless ``jobs`` says.
+    """
+    if not local:
+        return dict(need), ["--jobs", str(jobs or 100)]
+    many = max(1, min(jobs or usual, n))
+    cores, gpus = max(1, notebooks.available_cores() // many), len(runs.visible_gpus())
+    share = {**need, "cores": cores, "gpus": min(need["gpus"], gpus)}
+    return share, ["--cores", str(cores * many), "--resources", f"gpu={gpus}"]
+
+
 def uses_gpus(need: Mapping[str, Any], plans: Sequence[Plan]) -> bool:
     """Tell whether runs go on GPUs of this machine."""
     wanted = any(plan.values.get("device", "cpu") != "cpu" for plan in plans)
@@ -170,29 +185,20 @@ def ready(executor: str, more: Sequence[str] = ()) -> list[str]:
     return executor_options(executor, more)
 
 
-def _merged(options: Sequence[str], more: Sequence[str]) -> list[str]:
-    """Return two lists of options as one: what both give values to has those of both."""
-    grouped: dict[str, list[str]] = {}
-    order: list[tuple[str, list[str]]] = []
-    for words in (options, more):
-        flag, values = "", []
-        for word in words:
-            if word.startswith("-"):
-                name, equals, value = word.partition("=")
-                flag = name if name in _LISTS else word
-                values = [value] if equals and name in _LISTS else []
-                if flag in _LISTS and flag in grouped:
-                    grouped[flag] += values
-                    values = grouped[flag]
-                else:
-                    order.append((flag, values))
-                    if flag in _LISTS:
-                        grouped[flag] = values
-            else:
-                if not order:
-                    order.append(("", values))
-                values.append(word)
-    return [word for flag, values in order for word in ([flag] if flag else []) + values]
+def _merged(options: Sequence[str]) -> list[str]:
+    """Return options with all values of those that take many together, and these at the end."""
+    single: list[str] = []
+    many: dict[str, list[str]] = {}
+    into = single
+    for word in options:
+        name, equals, value = word.partition("=")
+        if name in _LISTS:
+            into = many.setdefault(name, [])
+            into += [value] if equals else []
+        else:
+            into = single if word.startswith("-") else into
+            into.append(word)
+    return single + [word for name, values in many.items() for word in (name, *values)]
 
 
 def executor_options(executor: str, more: Sequence[str] = ()) -> list[str]:
@@ -244,7 +250,7 @@ def snakemake(
         *("--snakefile", str(snakefile), "--directory", str(directory)),
         *("--keep-going", "--nolock", "--retries", str(RETRIES), "--scheduler", "greedy"),
         *("--rerun-triggers", "mtime"),
-        *_merged(options, more),
+        *_merged([*options, *more]),
         log=directory / "snakemake.log",
         end_children=executor == "local",
     )
@@ -322,7 +328,6 @@ def run(
     `ready` returns; ``command`` is the one that makes the sweep again, for its pages; ``again``
     forgets runs that failed. Raises Busy where another process is at this sweep.
     """
-    local = "local" in options
     work.folder.mkdir(parents=True, exist_ok=True)
     with workflow.alone(work.folder / ".lock"):
         began = time.time()
@@ -331,19 +336,11 @@ def run(
             _forget_failures(work, states)
         pending = [digest for digest, state in states.items() if state is None]
         manifest = {**work.manifest(), **({"command": command} if command else {})}
-        if local:
-            side_by_side = max(1, min(jobs or usual_jobs(work.needs, work.plans), len(pending)))
-            cores = max(1, notebooks.available_cores() // side_by_side)
-            manifest["resources"] = {**work.needs, "cores": cores}
-            many = ["--cores", str(cores * side_by_side)]
-            if gpus := len(runs.visible_gpus()):
-                many += ["--resources", f"gpu={gpus}"]
-            else:
-                manifest["resources"]["gpus"] = 0
-        else:
-            many = ["--jobs", str(jobs or 100)]
-        _write(work.folder / "sweep.json", manifest)
-        _write(work.folder / "pending.json", pending)
+        usual = usual_jobs(work.needs, work.plans)
+        need, many = side_by_side(work.needs, len(pending), jobs, usual, local="local" in options)
+        manifest["resources"] = need
+        files.write_json(work.folder / "sweep.json", manifest)
+        files.write_json(work.folder / "pending.json", pending)
         shutil.rmtree(work.folder / "done", ignore_errors=True)
         interrupted, said = False, ""
         if pending:
@@ -397,10 +394,6 @@ def _conclude(
     if interrupted and missing:
         return 130
     return 1 if failed or missing else 0
-
-
-def _write(file: Path, content: Any) -> None:
-    files.write_atomically(file, json.dumps(content, indent=1) + "\n")
 
 
 def _forget_failures(work: Work, states: dict[str, dict[str, Any] | None]) -> None:

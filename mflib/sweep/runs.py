@@ -95,8 +95,8 @@ def _write_outcome(
     # As JSON holds it, where a tuple is a list, so that it is the same when it is read again.
     record = json.loads(json.dumps(record))
     checksum = _sha256(json.dumps(record, sort_keys=True).encode())
-    text = json.dumps({**record, "record_sha256": checksum}, indent=1) + "\n"
-    files.write_atomically(outcome_file(decided.name, decided.point()), text)
+    file = outcome_file(decided.name, decided.point())
+    files.write_json(file, {**record, "record_sha256": checksum})
     return record
 
 
@@ -114,14 +114,14 @@ def visible_gpus() -> list[str]:
 
 
 @contextlib.contextmanager
-def gpu_slot(*, interval: float = 0.5) -> Iterator[str | None]:
+def gpu_slot(device: str, *, interval: float = 0.5) -> Iterator[str | None]:
     """Hold one GPU of this machine for this process alone; yield its name, None where none is.
 
-    Within, CUDA_VISIBLE_DEVICES names that GPU. Waits until one is free: the locks are the
-    machine's, so that two sweeps share its GPUs. As a job of a cluster, which gives a job its own,
-    nothing is changed.
+    None as well where ``device`` is "cpu". Within, CUDA_VISIBLE_DEVICES names that GPU. Waits until
+    one is free: the locks are the machine's, so that two sweeps share its GPUs. As a job of a
+    cluster, which gives a job its own, nothing is changed.
     """
-    gpus = visible_gpus()
+    gpus = visible_gpus() if device != "cpu" else []
     if not gpus or os.environ.get("MFLIB_EXECUTOR", "local") != "local":
         yield None
         return
@@ -174,9 +174,8 @@ def execute(decided: notebooks.Plan) -> dict[str, Any]:
             # Executed by one that was stopped before it had written the record.
             return _write_outcome(decided, file, error=None, seconds=made_from["seconds"])
         began = time.monotonic()
-        on_gpu = decided.values.get("device", "cpu") != "cpu"
         error = None
-        with gpu_slot() if on_gpu else contextlib.nullcontext():
+        with gpu_slot(decided.values.get("device", "cpu")):
             try:
                 notebooks.execute(decided, file, progress=False)
             except notebooks.KernelDied:

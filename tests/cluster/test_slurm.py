@@ -123,6 +123,8 @@ def test_groups_of_shards_make_the_same_table(
 ) -> None:
     no_sources = shutil.ignore_patterns("__pycache__", "static")
     shutil.copytree(HERE / "mflib", tmp_path / "project" / "mflib", ignore=no_sources)
+    (tmp_path / "project" / "notebooks").mkdir()
+    shutil.copy(HERE / "notebooks" / "resources.yaml", tmp_path / "project" / "notebooks")
     monkeypatch.setenv("MFLIB_ROOT", str(tmp_path / "project"))
     monkeypatch.setenv("MFLIB_CACHE", str(tmp_path / "here"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -45,6 +45,8 @@ def project(tmp_path, monkeypatch):
     shutil.copytree(
         HERE / "mflib", root / "mflib", ignore=shutil.ignore_patterns("__pycache__", "static")
     )
+    (root / "notebooks").mkdir()
+    shutil.copy(HERE / "notebooks" / "resources.yaml", root / "notebooks")
     monkeypatch.setenv("MFLIB_ROOT", str(root))
     monkeypatch.setenv("MFLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
