@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mflib import results
+from mflib.results.terminal import app as results_app
 
 if TYPE_CHECKING:
     from mflib.sweep.launch import Work
@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(results.app, name="results")
+app.add_typer(results_app, name="results")
 
 Name = Annotated[str, typer.Argument(help="The notebook, as 'mflib list' names it.")]
 

@@ -214,19 +214,33 @@ class Plan:
 def hashes(files: list[Path]) -> dict[str, str]:
     """Return the SHA-256 of each file, by its path in the project."""
     return {
-        file.relative_to(paths.root()).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(set(files))
+        _place(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(set(files))
     }
+
+
+def _place(file: Path) -> str:
+    """Return a file's path in the project; "results/…" for recorded tables, wherever they lie."""
+    for folder, name in ((paths.results(), "results"), (paths.root(), "")):
+        if file.is_relative_to(folder):
+            return (Path(name) / file.relative_to(folder)).as_posix()
+    return file.as_posix()
+
+
+#: How a chapter asks for what is recorded of a long computation.
+_RECORDED = re.compile(r"""recorded\.computation\(\s*["']([\w-]+)["']""")
 
 
 def inputs(name: str) -> list[Path]:
     """Return the files that a chapter's result depends on, apart from its profile's block.
 
     They are its source, what it imports of ours, the locked versions, and the recorded tables
-    that are its own, which are the files under ``results`` whose path there begins with its name.
+    that are its own, which are the files under ``results`` whose path there begins with its name,
+    and those of the long computations that it names.
     """
     tables = [p for p in paths.results().glob(f"{name}*") if p.is_file()]
     tables += [p for p in paths.results().glob(f"{name}*/**/*") if p.is_file()]
+    for known in _RECORDED.findall(source(name).read_text(encoding="utf-8")):
+        tables += [p for p in (paths.results() / known).glob("*") if p.is_file()]
     lock = paths.root() / "requirements.lock"
     locked = [lock] if lock.is_file() else []
     return [source(name), *sources.notebook_closure(name), *locked, *tables]

@@ -28,8 +28,9 @@ def build() -> Path:
 
 
 def results() -> Path:
-    """Return the folder of recorded full-scale tables."""
-    return root() / "results"
+    """Return the folder of recorded tables: ``MFLIB_RESULTS``, or ``results`` in the project."""
+    named = os.environ.get("MFLIB_RESULTS")
+    return Path(named).expanduser().resolve() if named else root() / "results"
 
 
 def runs() -> Path:

@@ -5,6 +5,7 @@ What is read from there is checked against its record, and what does not agree i
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -18,6 +19,9 @@ from mflib import paths
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+
+TABLE = "table.parquet"  # of a long computation, in a folder named by its id
 
 
 class Damaged(RuntimeError):
@@ -143,6 +147,67 @@ def arrays(name: str) -> dict[str, np.ndarray]:
         raise Damaged(
             f"{_place(file)} holds other things than plain arrays: {_remedy(file)}"
         ) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """What is recorded of a long computation: its rows, and where they came from.
+
+    ``table`` has a column ``part``; ``missing`` names the parts that are not in it.
+    """
+
+    table: pd.DataFrame
+    record: dict[str, Any]
+
+    @property
+    def missing(self) -> list[str]:
+        """The parts that are not recorded."""
+        return list(self.record["missing"])
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the parts that are recorded, rising."""
+        return sorted({seed for part in self.record["parts"].values() for seed in part["seeds"]})
+
+    def sentence(self) -> str:
+        """Say where, how and when it was computed, and what of it is missing."""
+        parts = self.record["parts"].values()
+        precision = "; ".join(sorted({part["precision"] for part in parts}))
+        n, missing = sum(part["shards"] for part in parts), self.missing
+        of = f" {len(parts)} of {len(parts) + len(missing)} parts so far." if missing else ""
+        return (
+            f"Recorded on {self.record['device']} ({precision}), {self.record['computed'][:10]}, "
+            f"in {_time(self.record['seconds'])}, from {n} shards; seed"
+            f"{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}.{of}"
+        )
+
+
+def computation(name: str) -> Recorded | None:
+    """Return what is recorded of a long computation, by its id; None where nothing is.
+
+    Raises Damaged as `read`.
+    """
+    import pandas as pd
+
+    file = paths.results() / name / TABLE
+    if not file.is_file() and not file.with_suffix(".json").is_file():
+        return None
+    return Recorded(pd.read_parquet(io.BytesIO(read(file))), record(file))
+
+
+def absent(name: str) -> str:
+    """Say that a long computation is not recorded, and what computes it, as Markdown."""
+    return (
+        f"*At the paper's size this is not recorded yet: `mflib results run {name}` computes it on "
+        "a GPU.*"
+    )
+
+
+def _time(seconds: float) -> str:
+    """Return a time in words, to two digits or so."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _sha256(content: bytes) -> str:

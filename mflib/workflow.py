@@ -76,7 +76,7 @@ def settle() -> None:
     For whoever starts processes that work in another folder, where a relative name means another
     place.
     """
-    for name in ("MFLIB_ROOT", "MFLIB_RUNS", "MFLIB_CACHE", "MFLIB_DATA"):
+    for name in ("MFLIB_ROOT", "MFLIB_RUNS", "MFLIB_RESULTS", "MFLIB_CACHE", "MFLIB_DATA"):
         if named := os.environ.get(name):
             os.environ[name] = str(Path(named).expanduser().resolve())
 

@@ -15,6 +15,8 @@ from matplotlib.colors import LogNorm, Normalize
 from mflib.report import provenance
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
@@ -72,6 +74,7 @@ def figure(
     seed: int | None = None,
     device: str | None = None,
     scale: str | None = None,
+    origin: Mapping[str, Any] | None = None,
     interactive: Interactive | None = None,
 ) -> None:
     """Publish a figure with its caption, alternative text and provenance, and close it.
@@ -84,6 +87,8 @@ def figure(
     alt : what a reader who cannot see it needs, plain text with at least one number
     width : share of the text's width, in percent
     seed, device, scale : where they differ from `report.begin`
+    origin : the record of the long computation that it is drawn from (``recorded.computation``),
+        which says all of that instead
     interactive : a plotly figure of the same data, which takes the picture's place in the book
         where scripts run; in print and without scripts the picture stays
 
@@ -103,6 +108,8 @@ def figure(
         raise ValueError(f"figure {identifier!r}: the alternative text {alt!r} holds no number")
 
     record = provenance.collect(seed=seed, device=device, scale=scale, seconds=provenance.lap())
+    if origin is not None:
+        record |= provenance.of_record(origin)
     picture = io.BytesIO()
     # Without the fixed metadata the same figure would give other bytes on another day.
     fig.savefig(picture, format="png", dpi=DPI, metadata={"Software": None})

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from mflib import paths
@@ -134,6 +135,17 @@ def collect(
         "versions": versions(),
         "seconds": None if seconds is None else round(seconds, 1),
         "command": os.environ.get("MFLIB_RUN") or f"mflib run {context.notebook}",
+    }
+
+
+def of_record(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the record of a long computation says of its provenance, as in `collect`."""
+    seeds = sorted({seed for part in origin["parts"].values() for seed in part["seeds"]})
+    return {
+        "scale": "paper",
+        "device": f"{origin['device']}, {origin['computed'][:10]}",
+        "seed": ", ".join(map(str, seeds)),
+        **{name: origin[name] for name in ("commit", "versions", "seconds", "command")},
     }
 
 

@@ -140,7 +140,7 @@ def test_groups_of_shards_make_the_same_table(
 
     before = slurm.states()
     done = subprocess.run(
-        [sys.executable, "-c", "from mflib import results; results.app()",
+        [sys.executable, "-c", "from mflib.results.terminal import app; app()",
          "run", FIG2, "--rehearse", "--device", "cpu", *SOON],
         env=os.environ | slurm.environment | {"MFLIB_CACHE": str(tmp_path / "there")},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=400,

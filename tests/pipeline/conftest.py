@@ -205,14 +205,13 @@ def make_project(root: Path, names: Sequence[str] = ("alpha", "beta")) -> Projec
         "notebooks",
         "parameters",
         "paths",
-        "results",
         "sources",
         "workflow",
     ):
         shutil.copy(HERE / "mflib" / f"{name}.py", package)
     shutil.copy(HERE / "Snakefile", root)
-    shutil.copy(HERE / "mflib" / "results.smk", package)
-    shutil.copytree(HERE / "mflib" / "sweep", package / "sweep")
+    for part in ("results", "sweep"):
+        shutil.copytree(HERE / "mflib" / part, package / part)
     (package / "experiment").mkdir()
     for part in ("experiment/__init__", "experiment/store", "report/claims", "report/figures"):
         shutil.copy(HERE / "mflib" / f"{part}.py", package / f"{part}.py")

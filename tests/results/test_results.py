@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from mflib import notebooks, paths, recorded, results, sources
 from mflib.experiment.store import Store
+from mflib.results import registry, running, tables
+from mflib.results.terminal import app
 from mflib.sweep import launch
 
 HERE = Path(__file__).resolve().parents[2]
@@ -102,7 +104,7 @@ def test_groups_cover_the_grids_once_in_pieces_and_the_first_seed_first(name):
     for group in groups:
         block, seed, depths = group.what
         grid = block.make(seeds=(seed,), depths=depths)
-        assert len(grid.sigma_w2) * sum(depths) * grid.steps <= results.PIECE
+        assert len(grid.sigma_w2) * sum(depths) * grid.steps <= registry.PIECE
         # Coarse, not a corner: each group reaches over all depths.
         assert min(depths) < 20
         assert max(depths) > 90
@@ -155,7 +157,7 @@ def test_what_cannot_be_is_told_in_one_sentence_before_any_work(project, monkeyp
         (["run", "--rehearse", "--executor", "pbs"], "no executor 'pbs'"),
         (["run"], "there is no GPU here, and on a CPU each group would take hours to days"),
     ):
-        said = CliRunner().invoke(results.app, arguments)
+        said = CliRunner().invoke(app, arguments)
         assert said.exit_code == 2
         assert says in said.output
         assert said.output.count("\n") == 1
@@ -191,7 +193,7 @@ def test_a_rehearsal_goes_on_where_a_killed_group_was_and_ends_with_the_same_bit
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(HOOK)
     done = subprocess.run(
-        [sys.executable, "-c", "from mflib import results; results.app()",
+        [sys.executable, "-c", "from mflib.results.terminal import app; app()",
          "run", FIG2, "--rehearse", "--device", "cpu"],
         env={**os.environ, "PYTHONPATH": str(hook), "MFLIB_TEST_TRACE": str(trace)},
         capture_output=True, text=True, check=False, timeout=170,
@@ -267,9 +269,7 @@ def test_parts_are_recorded_as_they_are_complete_and_the_state_says_so(project):
     assert line.state == "stale, recorded: mflib.experiment.descent changed"
     assert len(pending()) == 3
     damage(file)
-    assert lines()[FIG2].state.startswith(
-        "damaged: _build/rehearsal/mft-fig2/networks.parquet does"
-    )
+    assert lines()[FIG2].state.startswith("damaged: _build/rehearsal/mft-fig2/table.parquet does")
 
 
 def test_a_group_that_cannot_be_computed_is_named_and_the_others_are_recorded(
@@ -283,12 +283,12 @@ def test_a_group_that_cannot_be_computed_is_named_and_the_others_are_recorded(
             raise MemoryError("one network of depth 4 does not fit")
         return original(name, group, **options)
 
-    monkeypatch.setattr(results, "compute_group", fails_once)
+    monkeypatch.setattr(running, "compute_group", fails_once)
     assert results.run([FIG2], rehearse=True, device="cpu") == 1
     said = capsys.readouterr().err
     assert said.count("mnist-seed0-1of2 failed: MemoryError: one network of depth 4 does not") == 1
     assert lines()[FIG2].state == "1 of 2 parts recorded"
-    monkeypatch.setattr(results, "compute_group", original)
+    monkeypatch.setattr(running, "compute_group", original)
     # A mark that was left behind counts for nothing: the shards themselves are asked.
     assert results.run([FIG2], rehearse=True, device="cpu") == 0
     assert lines()[FIG2].state == "recorded"
@@ -314,7 +314,7 @@ def test_other_recorded_tables_are_listed_as_fresh_stale_or_damaged(project):
     ):
         recorded.write(folder / f"{stem}.csv", b"a\n1\n", command="it", code=code, seconds=2)
     damage(folder / "levy-phase-diagram-weights.csv")
-    said = CliRunner().invoke(results.app, ["status"])
+    said = CliRunner().invoke(app, ["status"])
     assert said.exit_code == 0
     rows = {line.split()[0]: line for line in said.output.splitlines()}
     assert "unknown: no mnist" in rows["mft-fig2"]
@@ -330,8 +330,8 @@ def test_other_recorded_tables_are_listed_as_fresh_stale_or_damaged(project):
 
 
 def test_the_recorded_tables_of_the_project_are_sound_and_say_which_code_made_them(monkeypatch):
-    monkeypatch.setattr(results, "REGISTRY", {})
+    monkeypatch.setattr(tables, "REGISTRY", {})
     for one in results.status():
         record = recorded.record(paths.results() / f"{one.name}.csv")
-        assert isinstance(record["code"], dict) or f"{one.name}.csv" in results.TABLES
+        assert isinstance(record["code"], dict) or f"{one.name}.csv" in registry.TABLES
         assert "recorded" in one.state
