@@ -44,9 +44,14 @@ class Visit:
             self.complaints.append(f"request to another host: {url}")
 
 
-def grave_findings(page):
-    """Return what axe-core calls serious or critical, one sentence each."""
-    found = Axe().run(page, options={"resultTypes": ["violations"]})
+#: The rules of axe-core whose verdict depends on colours.
+OF_COLOUR = ("color-contrast", "link-in-text-block")
+
+
+def grave_findings(page, rules=()):
+    """Return what axe-core calls serious or critical, one sentence each; by all rules if none."""
+    only = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
+    found = Axe().run(page, options={"resultTypes": ["violations"], **only})
     return [
         f"{v['id']}: {v['help']}: {len(v['nodes'])} times, as in {v['nodes'][0]['html'][:160]}"
         for v in found.response["violations"]
