@@ -58,7 +58,7 @@ def book_files() -> list[Path]:
     root = paths.root()
     found = [p for p in paths.book().rglob("*") if p.is_file() and "_build" not in p.parts]
     found += [root / name for name in ("_config.yml", "_toc.yml", "requirements.lock", "README.md")]
-    found += paths.results().glob("faults*")
+    found += [*paths.results().glob("faults*"), *paths.results().glob("*/table.*")]
     found += [p for p in (root / "mflib").rglob("*") if p.suffix != ".pyc"]
     return [p for p in found if p.is_file()]
 

@@ -7,15 +7,17 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _LEFT_FOR_DEAD = 24 * 3600.0  # seconds
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str | Callable[[BinaryIO], object]) -> None:
     """Write a file whole or not at all, and have it on disk on return; text as UTF-8.
 
+    ``content`` may be a function instead, which writes to the file that it is given.
     The file is as open to others as the umask lets a new file be, so that a cache can be shared.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
@@ -23,7 +25,10 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

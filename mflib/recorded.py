@@ -174,12 +174,15 @@ class Recorded:
         parts = self.record["parts"].values()
         precision = "; ".join(sorted({part["precision"] for part in parts}))
         n, missing = sum(part["shards"] for part in parts), self.missing
-        of = f" {len(parts)} of {len(parts) + len(missing)} parts so far." if missing else ""
-        return (
+        said = (
             f"Recorded on {self.record['device']} ({precision}), {self.record['computed'][:10]}, "
-            f"in {_time(self.record['seconds'])}, from {n} shards; seed"
-            f"{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}.{of}"
+            f"in {_time(self.record['seconds'])}, from {n} shards"
         )
+        if self.seeds:
+            many = "seeds" if len(self.seeds) > 1 else "seed"
+            said += f"; {many} {', '.join(map(str, self.seeds))}"
+        of = f" {len(parts)} of {len(parts) + len(missing)} parts so far." if missing else ""
+        return f"{said}.{of}"
 
 
 def computation(name: str) -> Recorded | None:

@@ -36,23 +36,25 @@ def _module_of(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _imports(tree: ast.Module, module: str, *, is_package: bool) -> Iterator[str]:
-    """Yield every dotted name that ``tree`` imports, at any level of nesting.
+@functools.lru_cache(maxsize=512)
+def _imports(tree: ast.Module, module: str, *, is_package: bool) -> tuple[str, ...]:
+    """Return every dotted name that ``tree`` imports, at any level of nesting.
 
-    ``from a import b`` yields both ``a`` and ``a.b``: b may be a module or an attribute, and only
+    ``from a import b`` gives both ``a`` and ``a.b``: b may be a module or an attribute, and only
     the file system knows.
     """
+    found: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parts = module.split(".")
                 keep = len(parts) - node.level + (1 if is_package else 0)
                 base = ".".join([*parts[:keep], *([base] if base else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return tuple(found)
 
 
 @functools.lru_cache(maxsize=512)
@@ -118,6 +120,7 @@ def notebook_closure(name: str) -> tuple[Path, ...]:
     return _close(_ours(_imports(tree, "", is_package=False)))
 
 
+@functools.lru_cache(maxsize=512)
 def _without_prose(tree: ast.Module) -> str:
     """Return a text of the syntax tree in which comments, layout and docstrings do not show."""
     bare = ast.parse(ast.unparse(tree))
@@ -130,7 +133,31 @@ def _without_prose(tree: ast.Module) -> str:
                 and isinstance(first.value.value, str)
             ):
                 node.body = node.body[1:] or [ast.Pass()]
-    return ast.dump(bare, annotate_fields=False)
+    return _dumped(bare)
+
+
+def _dumped(node: object) -> str:
+    """Return what Python 3.11's ``ast.dump(node, annotate_fields=False)`` does, on every Python.
+
+    Later ones have more fields, leave empty lists out, and end some f-strings in an empty text; but
+    what one Python computed must be known to another.
+    """
+    if isinstance(node, list):
+        return f"[{', '.join(map(_dumped, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    words, named = [], False
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list) and isinstance(node, ast.JoinedStr):
+            value = [part for part in value if getattr(part, "value", None) != ""]
+        if name == "type_params" and not value:
+            continue
+        if value is None and getattr(type(node), name, ...) is None:
+            named = True  # as its place no longer says which field the next one is
+            continue
+        words.append(f"{name}={_dumped(value)}" if named else _dumped(value))
+    return f"{type(node).__name__}({', '.join(words)})"
 
 
 def code_version(module: str) -> str:

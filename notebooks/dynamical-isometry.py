@@ -181,6 +181,7 @@ def critical_at(name, q):
     return float(point.sigma_w2), float(point.sigma_b2)
 
 
+# %%
 points = {name: critical_at(name, q_star) for name in SHOWN}
 spectra = {
     (name, ensemble, depth): isometry.spectrum(
@@ -623,18 +624,81 @@ report.figure(
 # the same biases, which is what the text means; and at a critical point with small $q^*$, where the orthogonal network
 # is close to isometry.
 
-# %%
-from mflib.experiment import curves, store, training
+# %% tags=["hide-input"]
+from mflib import recorded
+from mflib.experiment import curves
 
-shards = (
-    store.Store()
-)  # trained networks are kept: an interrupted run goes on where it was
+COLOURS = {"orthogonal": "C0", "gaussian": "C1"}
+
+
+def draw_race(axis, frames, window):
+    """Draw learning curves of two kinds of weights; return the smoothed accuracies of all seeds.
+
+    ``frames``: a table of learning curves for each kind, of the same seeds. What is returned is an
+    array (scores, seeds) for each (kind, measure).
+    """
+    found = {}
+    for ensemble, frame in frames.items():
+        for measure, style in (("train_accuracy", "-"), ("test_accuracy", ":")):
+            scores = frame.pivot(index="step", columns="seed", values=measure)
+            smooth = curves.smooth(scores.to_numpy(), window)
+            found[ensemble, measure] = smooth
+            mean = smooth.mean(1)
+            axis.plot(
+                scores.index,
+                mean,
+                style,
+                color=COLOURS[ensemble],
+                label=f"{WORD[ensemble]}, {'training' if style == '-' else 'test'}",
+            )
+            if style == "-" and smooth.shape[1] > 1:
+                spread = smooth.std(1, ddof=1)
+                axis.fill_between(
+                    scores.index,
+                    mean - spread,
+                    mean + spread,
+                    color=COLOURS[ensemble],
+                    alpha=0.15,
+                    lw=0,
+                )
+    return found
+
+
+def leads(smoothed):
+    """Return the lead of orthogonal weights, averaged over the curve, and its standard error.
+
+    One pair for each measure; the error is NaN for a single seed.
+    """
+    found = {}
+    for measure in ("train_accuracy", "test_accuracy"):
+        gap = smoothed["orthogonal", measure].mean(0) - smoothed[
+            "gaussian", measure
+        ].mean(0)
+        error = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else np.nan
+        found[measure] = (gap.mean(), error)
+    return found
+
+
+def point_title(point):
+    """Write a point and how far 4.5 ξ_c reaches there."""
+    limit = 4.5 * float(mean_field.fixed_point("tanh", *point).xi_c)
+    reach = rf"4.5\,\xi_c={limit:.0f}" if limit < 1e6 else r"\xi_c=\infty"
+    return f"$\\sigma_w^2={point[0]:.4g}$, $\\sigma_b^2={figures.power_of_ten(point[1])}$\n${reach}$"
+
+
 line = float(mean_field.critical_sigma_w2("tanh", 0.05).sigma_w2)
 races = {
     "as printed": (2.0, 0.05),
     "critical, same biases": (line, 0.05),
     f"critical, $q^*={growth_q_star:g}$": critical_at("tanh", growth_q_star),
 }
+
+# %%
+from mflib.experiment import store, training
+
+shards = (
+    store.Store()
+)  # trained networks are kept: an interrupted run goes on where it was
 
 
 def train(point, *, depths, rates, at, ensemble, seeds, name="tanh"):
@@ -674,45 +738,19 @@ raced = {
 }
 
 # %% tags=["hide-input"]
-COLOURS = {"orthogonal": "C0", "gaussian": "C1"}
 fig, axes = plt.subplots(1, 3, figsize=(12, 4.2), sharey=True)
 lead = {}
 for axis, label in zip(axes, races, strict=True):
-    paths = {}
-    for ensemble in ENSEMBLES:
-        frame = raced[label, ensemble]
-        for measure, style in (("train_accuracy", "-"), ("test_accuracy", ":")):
-            table = frame.pivot(index="step", columns="seed", values=measure)
-            smooth = curves.smooth(table.to_numpy(), curve_window)
-            paths[ensemble, measure] = smooth
-            mean, spread = smooth.mean(1), smooth.std(1, ddof=1)
-            axis.plot(
-                table.index,
-                mean,
-                style,
-                color=COLOURS[ensemble],
-                label=f"{WORD[ensemble]}, {'training' if style == '-' else 'test'}",
-            )
-            if style == "-":
-                axis.fill_between(
-                    table.index,
-                    mean - spread,
-                    mean + spread,
-                    color=COLOURS[ensemble],
-                    alpha=0.15,
-                    lw=0,
-                )
-    for measure in ("train_accuracy", "test_accuracy"):
-        gap = paths["orthogonal", measure].mean(0) - paths[
-            "gaussian", measure
-        ].mean(0)
-        lead[label, measure] = (gap.mean(), gap.std(ddof=1) / np.sqrt(n_seeds))
-    point = races[label]
-    limit = 4.5 * float(mean_field.fixed_point("tanh", *point).xi_c)
-    reach = rf"4.5\,\xi_c={limit:.0f}" if limit < 1e6 else r"\xi_c=\infty"
+    smoothed = draw_race(
+        axis,
+        {ensemble: raced[label, ensemble] for ensemble in ENSEMBLES},
+        curve_window,
+    )
+    for measure, found in leads(smoothed).items():
+        lead[label, measure] = found
     axis.set(
         xlabel="training steps",
-        title=f"{label}\n$\\sigma_w^2={point[0]:.4g}$, $\\sigma_b^2={figures.power_of_ten(point[1])}$\n${reach}$",
+        title=f"{label}\n{point_title(races[label])}",
     )
     axis.set_ylim(0, 1.02)
 axes[0].set_ylabel("accuracy")
@@ -736,6 +774,105 @@ report.figure(
 # Orthogonal weights win everywhere, at the chaotic point too. The label of the phase matters little here: $4.5\,\xi_c$, in the titles, is beyond the
 # depth of these networks at every point.
 #
+# ### At the paper's size
+#
+# The left half of the paper's fig. 3 with its own numbers: a hundred epochs on CIFAR-10, width 300. (Its right half, of convolutional networks, is in
+# {doc}`cnn-delta-orthogonal`.)
+
+# %% tags=["hide-input", "full-scale"]
+full = recorded.computation("mft-fig3")
+full_rows, full_of = None, {}
+if full is not None:
+    full_rows = full.table.join(
+        full.table["part"].str.extract(
+            r"^(?P<kind>fc|cnn)-(?P<point>[a-z]+)-(?P<weights>.+)-seed\d+$"
+        )
+    )
+    for point, frame in full_rows[full_rows.kind == "fc"].groupby("point"):
+        frames = {e: frame[frame.weights == e] for e in ENSEMBLES}
+        both = set.intersection(*(set(one.seed) for one in frames.values()))
+        if both:
+            full_of[point] = {
+                e: one[one.seed.isin(both)] for e, one in frames.items()
+            }
+if not full_of:
+    display(Markdown(recorded.absent("mft-fig3")))
+else:
+    full_labels = dict(
+        zip(("printed", "critical", "small"), races, strict=True)
+    )
+    full_points = [point for point in full_labels if point in full_of]
+    full_fig, full_axes = plt.subplots(
+        1,
+        len(full_points),
+        figsize=(4 * len(full_points) + 0.5, 4.2),
+        sharey=True,
+        squeeze=False,
+    )
+    full_leads = {}
+    for axis, point in zip(full_axes[0], full_points, strict=True):
+        frame = full_of[point]["orthogonal"]
+        window = max(1, frame.step.nunique() // 10)
+        full_leads[point] = leads(draw_race(axis, full_of[point], window))
+        at = (float(frame.sigma_w2.iloc[0]), float(frame.sigma_b2.iloc[0]))
+        axis.set(
+            xlabel="training steps",
+            title=f"{plain(full_labels[point]).split(', q*')[0]}\n{point_title(at)}",
+        )
+    full_axes[0, 0].set_ylim(bottom=0)  # shared, so only now
+    full_axes[0, 0].set_ylabel("accuracy")
+    full_axes[0, -1].legend(fontsize="small", loc="lower right")
+    full_settings = full.record["settings"][f"fc-{full_points[0]}-orthogonal"]
+    full_n = {p: full_of[p]["orthogonal"].seed.nunique() for p in full_points}
+    report.figure(
+        full_fig,
+        "iso-curves-full",
+        caption=rf"Learning curves of tanh networks of depth {full_settings['depths'][0]} and width {full_settings['width']} on {full_settings['dataset']} (learning rate "
+        rf"{np.ravel(full_settings['learning_rate'])[0]:g}, batches of {full_settings['batch_size']}; {full_settings['steps']:,} steps), orthogonal weights against Gaussian ones; seeds: "
+        + ", ".join(f"{n} {plain(full_labels[p])}" for p, n in full_n.items())
+        + "; mean, band of one standard deviation for the training accuracy, moving average over a tenth of the scores. "
+        + full.sentence(),
+        alt="Mean lead of orthogonal over Gaussian weights, averaged over the curve: "
+        + "; ".join(
+            f"{point}: training {found['train_accuracy'][0]:.3f}, test {found['test_accuracy'][0]:.3f}"
+            for point, found in full_leads.items()
+        )
+        + ".",
+        origin=full.record,
+    )
+
+
+    def with_error(found):
+        """Write a lead with two standard errors."""
+        value, error = found
+        return f"{value:.3f}" + (
+            f" ± {2 * error:.3f}" if np.isfinite(error) else " (one seed)"
+        )
+
+
+    display(
+        pd.DataFrame(
+            [
+                {
+                    "point": plain(full_labels[point]),
+                    "accuracy": word,
+                    "lead here": with_error(lead[full_labels[point], measure]),
+                    "lead at the paper's size": with_error(
+                        full_leads[point][measure]
+                    ),
+                    "same sign": np.sign(lead[full_labels[point], measure][0])
+                    == np.sign(full_leads[point][measure][0]),
+                }
+                for point in full_points
+                for measure, word in (
+                    ("train_accuracy", "training"),
+                    ("test_accuracy", "test"),
+                )
+            ]
+        ).style.hide(axis="index")
+    )
+
+# %% [markdown]
 # ### Steps against depth
 #
 # How many steps does a network need to reach a given training accuracy, each depth at the best of its

@@ -51,6 +51,7 @@ map_sigma_w2: list[float] = [0.8, 1.2, 1.5, 1.76, 2.2, 2.8, 3.6]  # weight varia
 map_depths: list[int] = [10, 20, 30, 45, 60]  # hidden layers they have, rising, at least 3, each [2, 1000]
 map_networks: int = 2  # networks at each point [1, 100]
 map_steps: int = 400  # training steps [10, 10000000]
+map_scored: list[int] = [400]  # steps after which networks are scored, those before the last, rising, each [1, 10000000]
 map_learning_rate: float = 0.02  # step size (0, 10]
 map_batch_size: int = 64  # samples per step [1, 100000]
 depth_span: list[float] = [0.6, 4.0]  # first and last weight variance of the map over layers, rising, at least 2, each [0.1, 20]
@@ -73,7 +74,9 @@ arch_sigma_b2: float = 0.05  # bias variance of the fully connected networks [0,
 arch_seeds: int = 2  # networks at each point of the maps of noise [2, 100]
 arch_floor: float = -7.0  # entropy at which the colours of the maps of noise end, in nats [-20, -1]
 arch_fit: int = 500  # images on which decoders in closed form are fitted [100, 1000000]
-arch_noise_steps: int = 200  # batches of 16 on which the faithful decoders of noise are trained [10, 100000]
+arch_noise_steps: int = 200  # batches on which the faithful decoders of noise and of residual networks are trained [10, 100000]
+arch_noise_batch: int = 16  # images in each of these batches [1, 100000]
+arch_trained_fit: list[int] = [1100, 250]  # images from which they come, of noise and for residual networks, at least 2, each [100, 1000000]
 arch_pixel_width: int = 64  # neurons per layer of the networks whose pixels are tested [8, 4096]
 arch_pixel_depth: int = 60  # layers they have [11, 1000]
 arch_pixel_steps: int = 400  # batches of 16 on which their decoders are trained [10, 100000]
@@ -109,6 +112,7 @@ picture_cnn_epochs: int = 12  # epochs it is trained for [1, 100]
 picture_cnn_images: int = 1000  # images that decoders of convolutions are fitted on [100, 60000]
 
 # %% tags=["hide-input"]
+import dataclasses
 import itertools
 import time
 
@@ -116,7 +120,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import display
+from IPython.display import Markdown, display
 from scipy import stats
 from scipy.stats import spearmanr
 from sklearn.svm import SVC
@@ -128,6 +132,7 @@ from mflib.experiment import (
     boundary,
     data,
     descent,
+    entropies,
     networks,
     reconstruction,
     stages,
@@ -712,7 +717,13 @@ grid = training.Grid(
     batch_size=map_batch_size,
     steps=map_steps,
 )
-trained = training.trainability(grid, store=store, device=device)
+scored = training.learning_curves(
+    grid,
+    at=[*(step for step in map_scored if step < map_steps), map_steps],
+    store=store,
+    device=device,
+)
+trained = scored[scored["step"] == map_steps].reset_index(drop=True)
 
 # %% tags=["hide-input"]
 chance = 1 / known.n_classes
@@ -800,65 +811,177 @@ shift = np.log(
 )
 
 # %% [markdown]
+# ### At the paper's size
+#
+# Width 784 on MNIST, plain gradient descent at $10^{-3}$ in batches of 64, for as many epochs as have been recorded; 937 steps are an epoch.
+
+# %% tags=["hide-input"]
+full_trained = recorded.computation("recon-fig3")
+full_depth = recorded.computation("recon-fig4")
+
+
+def written(x, digits=2):
+    """Write an estimate with its interval, or that there is none."""
+    if not np.isfinite(x.value):
+        return "none"
+    return f"{x.value:.{digits}f} [{x.lower:.{digits}f}, {x.upper:.{digits}f}]"
+
+
+def cutoffs_of(table):
+    """Return the paper's cutoff of a map by weight variance, the mean of its networks."""
+    curves_of = entropies.stacked(table, "relative")
+    found = reconstruction.cutoff(curves_of, 0.005, **known_ends)
+    return np.sort(table["sigma_w2"].unique()), found.mean(1)
+
+
+if full_trained is None:
+    display(Markdown(recorded.absent("recon-fig3")))
+else:
+    full_rows = full_trained.table.drop_duplicates(
+        ["sigma_w2", "depth", "seed", "step"]
+    )
+    full_settings = next(iter(full_trained.record["settings"].values()))
+    full_b2 = float(full_rows["sigma_b2"].iloc[0])
+    full_steps = sorted(full_rows["step"].unique())
+    full_cells = boundary.summary(full_rows)
+    full_fine = np.linspace(
+        full_rows["sigma_w2"].min(), full_rows["sigma_w2"].max(), 300
+    )
+    full_lines = {
+        r"$6\,\xi_c$": (
+            full_fine,
+            6 * mean_field.fixed_point("tanh", full_fine, full_b2).xi_c,
+        )
+    }
+    if full_depth is not None and (full_depth.table["mode"] == "closed-form").any():
+        of_map = full_depth.table[full_depth.table["mode"] == "closed-form"]
+        full_lines = {r"cutoff $\ell^*$": cutoffs_of(of_map), **full_lines}
+    shown_steps = [
+        full_steps[k]
+        for k in sorted({0, len(full_steps) // 2, len(full_steps) - 1})
+    ]
+    fig, axes = plt.subplots(
+        1, len(shown_steps), figsize=(3.7 * len(shown_steps) + 1, 4.2),
+        sharey=True, squeeze=False,
+    )  # fmt: skip
+    full_deepest = {}
+    for axis, step in zip(axes[0], shown_steps, strict=True):
+        square = full_cells[full_cells["step"] == step].pivot(
+            index="depth", columns="sigma_w2", values="train_accuracy"
+        )
+        full_deepest[step] = {
+            w2: max([0, *column.index[column > 0.5]]) for w2, column in square.items()
+        }
+        mesh = figures.accuracy_map(
+            axis,
+            square.columns.to_numpy(),
+            square.index.to_numpy(),
+            square.to_numpy(),
+            chance=chance,
+            curves=full_lines,
+        )
+        axis.set(title=f"{step} steps")
+    for axis in axes[0, 1:]:
+        axis.set(ylabel="")
+        axis.get_legend().remove()
+    fig.colorbar(mesh, ax=axes, label="training accuracy")
+    report.figure(
+        fig,
+        "recon-trained-full",
+        caption=rf"Training accuracy over weight variance and depth (width {full_settings['width']}, {full_rows['dataset'].iloc[0]}, $\sigma_b^2={full_b2:g}$, gradient descent at {float(full_rows['learning_rate'].iloc[0]):g}, batches of {full_settings['batch_size']}) after the first, a middle and the last number of steps that was scored, with six depth scales"
+        + (
+            " and the cutoff of untrained networks of the same width, from the recorded map of layers."
+            if len(full_lines) > 1
+            else "."
+        )
+        + " "
+        + full_trained.sentence(),
+        alt="Maps of training accuracy. Deepest networks above one half: "
+        + "; ".join(
+            f"after {step} steps "
+            + ", ".join(f"{deep} layers at {w2:g}" for w2, deep in found.items())
+            for step, found in full_deepest.items()
+        )
+        + ".",
+        origin=full_trained.record,
+    )
+
+
+    def beside_scale(rows, bias_variance):
+        """Return a table of trained networks with the depth scale of each."""
+        xi = mean_field.fixed_point("tanh", rows["sigma_w2"].to_numpy(), bias_variance)
+        return rows.assign(xi_c=xi.xi_c)
+
+    display(
+        pd.DataFrame(
+            [
+                {
+                    "steps": step,
+                    **boundary.agreement(
+                        beside_scale(trained, sigma_b2),
+                        beside_scale(full_rows[full_rows["step"] == step], full_b2),
+                        chance=(chance, chance),
+                        names=("here", "recorded"),
+                        seed=seed,
+                    ).row(),
+                }
+                for step in full_steps
+            ]
+        ).style.hide().set_caption(
+            rf"Where networks end, in depth scales (k), here after {map_steps} steps at {map_learning_rate:g} and recorded; theory's line is 6 in the paper"
+        )
+    )
+
+# %% [markdown]
 # ## The differential entropy over layers
 #
 # One deep network per weight variance gives the whole map of {numref}`recon-depth`: no training and no labels. It is the paper's figure 4, with the depth scale of the theory over it.
 
 
 # %%
-def summit(at, score):
-    """Return where the parabola in ln σ_w² through the best score and its neighbours is highest."""
-    best = int(np.argmax(score))
-    if best in (0, len(at) - 1):
-        return float(at[best])
-    near = slice(best - 1, best + 2)
-    curvature, slope, _ = np.polyfit(np.log(at[near]), score[near], 2)
-    return float(np.exp(-slope / (2 * curvature)))
-
-
-depth_w2 = np.linspace(*depth_span, depth_points)
-
-
-def entropy_by_layer(x, kept, sigma_w2, depth):
-    """Return the entropy of reconstructions of ``kept`` by layer, as printed and as published."""
-    network = networks.FullyConnected.draw(
-        "tanh", sigma_w2=[sigma_w2], sigma_b2=sigma_b2, width=width, depth=depth,
-        n_in=x.shape[1], n_out=10, seeds=[seed],
-    )  # fmt: skip
-    fitted = reconstruction.cascade(network, x, mode="closed-form", **settings)
-    back = fitted.reconstruct(kept).cpu()
-    return [
-        reconstruction.differential_entropy(
-            back, image_axes=1, convention=each
-        ).numpy()
-        for each in ("printed", "published")
-    ]
-
-
-both = np.array(
-    [entropy_by_layer(images, shown, w2, map_layers) for w2 in depth_w2]
+depth_map = entropies.EntropyMap(
+    sigma_w2=tuple(np.linspace(*depth_span, depth_points).round(6).tolist()),
+    depth=map_layers,
+    sigma_b2=sigma_b2,
+    seeds=(seed,),
+    width=width,
+    dataset=dataset,
+    dataset_options=options,
+    n_fit=len(images),
+    steps=decoder_steps,
 )
-printed, published = both[:, 0], both[:, 1]  # (σ_w², layers) each
+depth_table = entropies.entropies(depth_map, store=store, device=device)
+depth_w2 = np.array(depth_map.sigma_w2)
+printed, published = (  # (σ_w², layers) each
+    entropies.stacked(depth_table, measure)[:, 0]
+    for measure in ("differential", "differential_published")
+)
 
 # %% tags=["hide-input"]
+
+
+def draw_depth(axis, table, bias_variance):
+    """Draw the entropy of a map, the mean of its networks, over weight variance and layer."""
+    at, last = np.sort(table["sigma_w2"].unique()), int(table["layer"].max())
+    line_w2 = np.linspace(at[0], at[-1], 300)
+    xi = mean_field.fixed_point("tanh", line_w2, bias_variance).xi_c
+    mesh = figures.depth_map(
+        axis,
+        at,
+        np.arange(1, last + 1),
+        entropies.stacked(table).mean(1).T,
+        lines={r"$6\,\xi_c$": (line_w2, 6 * xi)},
+    )
+    axis.set(ylim=(1, last))
+    return mesh
+
+
 fig, axis = plt.subplots(figsize=(8, 4.8))
-fine_w2 = np.linspace(*depth_span, 300)
-mesh = figures.depth_map(
-    axis,
-    depth_w2,
-    np.arange(1, map_layers + 1),
-    printed.T,
-    lines={
-        r"$6\,\xi_c$": (
-            fine_w2,
-            6 * mean_field.fixed_point("tanh", fine_w2, sigma_b2).xi_c,
-        )
-    },
+fig.colorbar(
+    draw_depth(axis, depth_table, sigma_b2), label=r"$S$ (nats per pixel)"
 )
-axis.set(ylim=(1, map_layers))
-fig.colorbar(mesh, label=r"$S$ (nats per pixel)")
 deeper = printed[:, map_layers // 2 :].mean(1)
-late = summit(depth_w2, deeper)
+late = entropies.summit(depth_w2, deeper)
 corner = {
     name: (printed[k, -1], published[k, -1])
     for name, k in (("ordered", 0), ("chaotic", -1))
@@ -870,6 +993,97 @@ report.figure(
     rf"of the layers the maximum lies at $\sigma_w^2={late:.2f}$; theory: {critical:.3f}.",
     alt=f"Map with a cone of high entropy. At layer {map_layers}: {printed[0, -1]:.1f} nats at weight variance {depth_w2[0]:.1f}, {printed[:, -1].max():.1f} at the maximum, {printed[-1, -1]:.1f} at {depth_w2[-1]:.1f}.",
 )
+
+# %% [markdown]
+# ### At the paper's size
+#
+# Width 784, 200 layers and MNIST, with decoders in closed form and with the paper's own, trained by Adam for an epoch. The table compares where the entropy is highest, with 95 % intervals over networks;
+# that of a single network is over its layers, and says nothing of other weights.
+
+# %% tags=["hide-input"]
+
+
+def of_maps(table, wanted):
+    """Return the maps of a recorded table that are there, label → rows."""
+    found = {
+        label: table[np.all([table[name] == value for name, value in which.items()], 0)]
+        for label, which in wanted.items()
+    }
+    return {label: rows for label, rows in found.items() if len(rows)}
+
+
+def where_it_peaks(here, full, share, lines):
+    """Tabulate where the entropy of maps is highest, and theirs over that of the one here.
+
+    ``here``: the map of this run; ``full``: label → recorded map; ``lines``: label → theory, with
+    that of this run under "here".
+    """
+    maps = {"here": here, **full}
+    rows = []
+    for label, table in maps.items():
+        ratio = entropies.peak_ratio(here, table, share=share)
+        if label == "here":
+            beside = ""
+        elif np.isfinite(ratio.upper):
+            agree = ratio.lower <= 1 <= ratio.upper
+            beside = f"{written(ratio)}: {'agree' if agree else 'differ'}"
+        else:
+            beside = f"{ratio.value:.2f}; of one network no interval"
+        rows.append(
+            {
+                "map": label,
+                "networks": table["seed"].nunique(),
+                "highest at σ_w²": written(entropies.peak(table, share=share, seed=seed)),
+                "theory": f"{lines[label]:.2f}",
+                "over that here": beside,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+DECODERS = {"closed form": "closed-form", "decoders trained": "faithful"}
+if full_depth is None:
+    display(Markdown(recorded.absent("recon-fig4")))
+else:
+    full_b2 = float(full_depth.table["sigma_b2"].iloc[0])
+    full_maps = of_maps(
+        full_depth.table, {label: {"mode": mode} for label, mode in DECODERS.items()}
+    )
+    full_line = float(mean_field.critical_sigma_w2("tanh", full_b2).sigma_w2)
+    fig, axes = plt.subplots(
+        1, len(full_maps), figsize=(5.4 * len(full_maps), 4.6), squeeze=False
+    )
+    for axis, (label, table) in zip(axes[0], full_maps.items(), strict=True):
+        mesh = draw_depth(axis, table, full_b2)
+        count = table["seed"].nunique()
+        axis.set(title=f"{label}, {count} network{'s' if count > 1 else ''} each")
+        fig.colorbar(mesh, label=r"$S$ (nats per pixel)")
+    full_peaks = where_it_peaks(
+        depth_table,
+        full_maps,
+        0.5,
+        {"here": critical, **dict.fromkeys(full_maps, full_line)},
+    )
+    report.figure(
+        fig,
+        "recon-depth-full",
+        caption=rf"{{numref}}`recon-depth` at the paper's size: differential entropy of reconstructions by weight variance and layer of untrained networks of {full_depth.table['layer'].max()} layers ({full_depth.table['dataset'].iloc[0]}, $\sigma_b^2={full_b2:g}$), and six depth scales. "
+        + full_depth.sentence(),
+        alt="Maps with a cone of high entropy, highest over the deeper half of the layers at "
+        + "; ".join(
+            f"{value} ({label})"
+            for label, value in zip(
+                full_peaks["map"][1:], full_peaks["highest at σ_w²"][1:], strict=True
+            )
+        )
+        + f"; theory {full_line:.3f}.",
+        origin=full_depth.record,
+    )
+    display(
+        full_peaks.style.hide().set_caption(
+            "Weight variance at which the entropy over the deeper half of the layers is highest"
+        )
+    )
 
 # %% [markdown]
 # ## Finding criticality in O(ln M) predictions
@@ -1315,8 +1529,20 @@ cost_kinds = [
     f"{DATA_NAMES[d]}, {s}"
     for d, s in zip(costs["data"], costs["shape"], strict=True)
 ]
-display(
-    pd.DataFrame(
+
+
+def cost_table(costs):
+    """Return the table of costs for display, and what the paper prints beside it."""
+    kinds = [
+        f"{DATA_NAMES.get(d, d)}, {s}"
+        for d, s in zip(costs["data"], costs["shape"], strict=True)
+    ]
+    theirs = [
+        PAPER_COSTS.get(key, (np.nan,) * 3)
+        for key in zip(costs["data"], costs["shape"], strict=True)
+    ]
+    theirs = pd.DataFrame(theirs, columns=["epoch", "prediction", "decoder"])
+    shown_costs = pd.DataFrame(
         {
             "one epoch [s]": costs.epoch_seconds,
             "faithful [s]": costs.faithful_seconds,
@@ -1325,34 +1551,46 @@ display(
             "one decoder [s]": costs.one_decoder_seconds,
             "memory [GiB]": costs.peak_mib / 1024,
             "faithful / epoch": costs.faithful_epochs,
-            "the paper's": paper_epochs,
+            "the paper's": theirs.prediction / theirs.epoch,
         }
     )
-    .set_axis(cost_kinds)
-    .style.format("{:.3g}")
-)
-fig, ax = plt.subplots(figsize=(9, 3.6))
-bars = {
-    "paper": paper_epochs,
-    "faithful": costs.faithful_epochs,
-    "reduced": costs.reduced_epochs,
-    "closed form": costs.closed_form_epochs,
-}
-for cost_k, (cost_name, cost_values) in enumerate(bars.items()):
-    cost_at = np.arange(len(costs)) + 0.2 * (cost_k - 1.5)
-    drawn = ax.bar(
-        cost_at, cost_values, 0.19, color=figures.CYCLE[cost_k], label=cost_name
+    return shown_costs.set_axis(kinds), theirs
+
+
+def draw_costs(costs):
+    """Draw epochs per prediction as bars; return the figure and what the bars are."""
+    shown_costs, theirs = cost_table(costs)
+    fig, ax = plt.subplots(figsize=(9, 3.6))
+    bars = {
+        "paper": theirs.prediction / theirs.epoch,
+        "faithful": costs.faithful_epochs,
+        "reduced": costs.reduced_epochs,
+        "closed form": costs.closed_form_epochs,
+    }
+    if theirs.prediction.isna().any():  # other data than the paper's
+        del bars["paper"]
+    for cost_k, (cost_name, cost_values) in enumerate(bars.items()):
+        cost_at = np.arange(len(costs)) + 0.2 * (cost_k - 1.5)
+        drawn = ax.bar(
+            cost_at, cost_values, 0.19, color=figures.CYCLE[cost_k], label=cost_name
+        )
+        ax.bar_label(
+            drawn, [f"{value:.2g}" for value in cost_values], fontsize="small"
+        )
+    ax.axhline(1, color="black", lw=1, ls="--")
+    ax.set(
+        yscale="log",
+        ylim=(0.02, 12),
+        xticks=range(len(costs)),
+        xticklabels=shown_costs.index,
+        ylabel="epochs of the network",
     )
-    ax.bar_label(drawn, [f"{value:.2g}" for value in cost_values], fontsize="small")
-ax.axhline(1, color="black", lw=1, ls="--")
-ax.set(
-    yscale="log",
-    ylim=(0.02, 12),
-    xticks=range(len(costs)),
-    xticklabels=cost_kinds,
-    ylabel="epochs of the network",
-)
-ax.legend(ncols=4, loc="upper center")
+    ax.legend(ncols=4, loc="upper center")
+    return fig, bars
+
+
+display(cost_table(costs)[0].style.format("{:.3g}"))
+fig, bars = draw_costs(costs)
 report.figure(
     fig,
     "recon-costs",
@@ -1368,6 +1606,40 @@ report.figure(
     + ".",
     scale="recorded",
 )
+
+# %% [markdown]
+# ### At the paper's size
+#
+# The same table from a graphics card, as the paper's was. The last columns set its ratios beside those of the table above, from a processor.
+
+# %% tags=["hide-input"]
+full_costs = recorded.computation("recon-tab1")
+if full_costs is None:
+    display(Markdown(recorded.absent("recon-tab1")))
+else:
+    gpu_costs = full_costs.table.reset_index(drop=True)
+    fig, gpu_bars = draw_costs(gpu_costs)
+    gpu_shown, _ = cost_table(gpu_costs)
+    report.figure(
+        fig,
+        "recon-costs-full",
+        caption=f"{{numref}}`recon-costs` once more, for {int(gpu_costs.depth.iloc[0])} layers, timed on the device of the record. "
+        + full_costs.sentence(),
+        alt="Epochs per prediction. "
+        + "; ".join(
+            f"{cost_name}: " + ", ".join(f"{value:.2g}" for value in cost_values)
+            for cost_name, cost_values in gpu_bars.items()
+        )
+        + ", for "
+        + ", ".join(gpu_shown.index)
+        + ".",
+        origin=full_costs.record,
+    )
+    on_processor = costs.set_index(["data", "shape"])["faithful_epochs"]
+    on_device = gpu_costs.set_index(["data", "shape"])["faithful_epochs"]
+    gpu_shown["above"] = on_processor.reindex(on_device.index).to_numpy()
+    gpu_shown["times that above"] = gpu_shown["faithful / epoch"] / gpu_shown["above"]
+    display(gpu_shown.style.format("{:.3g}", na_rep="—"))
 
 # %% tags=["hide-input"]
 cost_worst = costs[
@@ -1442,7 +1714,7 @@ def arch_depth_mean(entropy, layers):
 def arch_entropy_maps(maps, sigma_w2, layers, low, lines):
     """Draw two maps, title → entropy (σ_w², layers), with a critical line each; leave a third panel."""
     fig, axes = plt.subplots(1, 3, figsize=(11, 4), width_ratios=[1, 1, 0.95])
-    high = max(entropy.max() for entropy in maps.values())
+    high = max(low + 1, *(entropy.max() for entropy in maps.values()))
     places = np.arange(len(sigma_w2))
     for ax, (title, entropy), line in zip(axes, maps.items(), lines, strict=False):
         mesh = ax.pcolormesh(
@@ -1452,7 +1724,8 @@ def arch_entropy_maps(maps, sigma_w2, layers, low, lines):
         at = np.interp(np.log(line), np.log(sigma_w2), places)
         ax.axvline(at, color="black", lw=3.5)
         ax.axvline(at, color="white", lw=1.8, ls="--", label=f"theory, {line:.2f}")
-        ax.set_xticks(places, [f"{w:g}" for w in sigma_w2])
+        every = -(-len(sigma_w2) // 12)
+        ax.set_xticks(places[::every], [f"{w:g}" for w in sigma_w2[::every]])
         ax.tick_params(axis="x", labelsize="small", rotation=45)
         ax.yaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel=r"weight variance $\sigma_w^2$", title=title)
@@ -1487,36 +1760,45 @@ def arch_depth_means(ax, scores, sigma_w2, line):
 
 
 # %%
-noise_images = torch.rand(
-    images.shape, generator=torch.Generator().manual_seed(seed)
-)
 arch_layers = np.unique(
     np.geomspace(1, arch_depth, 16).round().astype(int)
 ).tolist()
-arch_networks = networks.FullyConnected.draw(
-    "tanh",
-    sigma_w2=np.repeat(arch_sigma_w2, arch_seeds).tolist(),
-    sigma_b2=arch_sigma_b2,
-    width=arch_width,
-    depth=arch_depth,
-    n_in=images.shape[1],
-    n_out=10,
-    seeds=[seed + k for k in range(arch_seeds)] * len(arch_sigma_w2),
-)
-arch_maps = {}
-for arch_name, noise_source in {
-    dataset: images,
-    "white noise": noise_images,
-}.items():
-    arch_fitted = reconstruction.cascade(
-        arch_networks, noise_source[:-100][:arch_fit], mode="closed-form"
+noise_options = {
+    "n_train": len(known.x_train),
+    "n_test": 100,
+    "n_features": height * length,
+    "seed": seed,
+}
+arch_settings = {
+    name: entropies.EntropyMap(
+        sigma_w2=tuple(arch_sigma_w2),
+        depth=arch_depth,
+        sigma_b2=arch_sigma_b2,
+        seeds=tuple(range(seed, seed + arch_seeds)),
+        width=arch_width,
+        dataset=source,
+        dataset_options=own,
+        n_fit=min(arch_fit, len(known.x_train)),
     )
-    arch_shown = arch_fitted.reconstruct(noise_source[-100:], arch_layers)
-    arch_maps[arch_name] = (
-        reconstruction.differential_entropy(arch_shown, image_axes=1)
-        .numpy()
-        .reshape(len(arch_sigma_w2), arch_seeds, -1)
+    for name, source, own in (
+        (dataset, dataset, options),
+        ("white noise", "noise", noise_options),
     )
+}
+arch_tables = {
+    name: entropies.entropies(each, store=store, device=device)
+    for name, each in arch_settings.items()
+}
+
+
+def at_layers(table, layers, measure="differential"):
+    """Return a measure at some layers of a map, (σ_w², networks, layers)."""
+    return entropies.stacked(table, measure)[..., np.array(layers) - 1]
+
+
+arch_maps = {
+    name: at_layers(table, arch_layers) for name, table in arch_tables.items()
+}
 
 # %% tags=["hide-input"]
 noise_faithful_w2 = [
@@ -1524,26 +1806,24 @@ noise_faithful_w2 = [
     arch_sigma_w2[len(arch_sigma_w2) // 2],
     arch_sigma_w2[-1],
 ]
-noise_faithful_networks = networks.FullyConnected.draw(
-    "tanh", sigma_w2=noise_faithful_w2, sigma_b2=arch_sigma_b2, width=arch_width, depth=arch_depth,
-    n_in=images.shape[1], n_out=10, seeds=[seed] * 3,
-)  # fmt: skip
-arch_fitted = reconstruction.cascade(
-    noise_faithful_networks,
-    noise_images[:-100],
-    batch_size=16,
+noise_trained_map = dataclasses.replace(
+    arch_settings["white noise"],
+    sigma_w2=tuple(noise_faithful_w2),
+    seeds=(seed,),
+    mode="faithful",
+    n_fit=min(arch_trained_fit[0], len(known.x_train)),
+    batch_size=arch_noise_batch,
     steps=arch_noise_steps,
-    seed=seed,
 )
-noise_trained = reconstruction.differential_entropy(
-    arch_fitted.reconstruct(noise_images[-100:], arch_layers), image_axes=1
-).numpy()
+noise_trained = at_layers(
+    entropies.entropies(noise_trained_map, store=store, device=device), arch_layers
+)[:, 0]
 arch_critical = float(mean_field.critical_sigma_w2("tanh", arch_sigma_b2).sigma_w2)
 arch_scores = {
     name: arch_depth_mean(found, arch_layers) for name, found in arch_maps.items()
 }
 arch_peaks = {
-    name: [summit(arch_sigma_w2, score[:, k]) for k in range(arch_seeds)]
+    name: [entropies.summit(arch_sigma_w2, score[:, k]) for k in range(arch_seeds)]
     for name, score in arch_scores.items()
 }
 # A map's gradient along depth is common to all networks: what tells them apart is left.
@@ -1584,6 +1864,115 @@ noise_offset = float(
 # %% [markdown]
 # The two maps have the same shape. They differ in level even where nothing is lost yet, because many pixels of the images hardly vary and all pixels of noise do. So a threshold on the entropy itself would not carry over from one data set to another; the place of the maximum does.
 # (White noise on $[0,1]$ is less random than it sounds: all images share the mean 1/2, and two of them enter the network with correlation $c=(1/4)/(1/3)=3/4$.)
+
+# %% [markdown]
+# ### At the paper's size
+#
+# The networks of figure 4, width 784 and 200 layers, fed with 784 pixels of noise; the map of MNIST beside it where that is recorded, too.
+
+# %% tags=["hide-input"]
+
+
+def map_contrast(table):
+    """Return a map without the mean over networks that all its columns share, flat."""
+    found = entropies.stacked(table).mean(1)
+    return (found - found.mean(0)).ravel()
+
+
+def draw_maps(maps, low, lines, means):
+    """Draw the first two maps as the figure above, and the means over depth of all ``means``."""
+    two_maps = dict(list(maps.items())[:2])
+    first = next(iter(two_maps.values()))
+    fig, axes = arch_entropy_maps(
+        {label: entropies.stacked(table).mean(1) for label, table in two_maps.items()},
+        np.sort(first["sigma_w2"].unique()),
+        np.sort(first["layer"].unique()),
+        low,
+        [lines[label] for label in two_maps],
+    )
+    axes[1].set_visible(len(two_maps) > 1)
+    for (label, table), colour in zip(means.items(), figures.CYCLE, strict=False):
+        score = entropies.stacked(table).mean(2)
+        axes[2].errorbar(
+            np.sort(table["sigma_w2"].unique()), score.mean(1), np.ptp(score, axis=1) / 2,
+            fmt="o-", ms=3, capsize=2, color=colour, label=label,
+        )  # fmt: skip
+    for line in sorted(set(lines.values())):
+        axes[2].axvline(line, color="black", lw=1, ls="--")
+    axes[2].set(
+        xlabel=r"weight variance $\sigma_w^2$",
+        ylabel=r"$S$, mean over depth (nats)",
+        title="where it peaks",
+    )
+    axes[2].legend(fontsize="x-small", loc="lower right")
+    return fig
+
+
+def listed_peaks(peaks):
+    """Write where recorded maps are highest, for a text alternative."""
+    both = zip(peaks["map"], peaks["highest at σ_w²"], strict=True)
+    return "; ".join(f"{value} ({label})" for label, value in both if label != "here")
+
+
+full_noise = recorded.computation("recon-fig8")
+if full_noise is None:
+    display(Markdown(recorded.absent("recon-fig8")))
+else:
+    wanted = {label: {"mode": mode} for label, mode in DECODERS.items()}
+    full_maps = {
+        f"noise, {label}": table
+        for label, table in of_maps(full_noise.table, wanted).items()
+    }
+    of_images = {} if full_depth is None else of_maps(full_depth.table, wanted)
+    of_images = {
+        f"{table['dataset'].iloc[0]}, {label}": table
+        for label, table in of_images.items()
+        if f"noise, {label}" in full_maps
+        and entropies.stacked(table).shape[::2]
+        == entropies.stacked(full_maps[f"noise, {label}"]).shape[::2]
+    }
+    full_b2 = float(full_noise.table["sigma_b2"].iloc[0])
+    full_line = float(mean_field.critical_sigma_w2("tanh", full_b2).sigma_w2)
+    full_peaks = where_it_peaks(
+        arch_tables["white noise"],
+        full_maps | of_images,
+        1.0,
+        {"here": arch_critical, **dict.fromkeys(full_maps | of_images, full_line)},
+    )
+    full_agreement = {
+        label: stats.spearmanr(
+            map_contrast(table), map_contrast(full_maps[f"noise, {label.split(', ')[1]}"])
+        ).statistic
+        for label, table in of_images.items()
+    }
+    drawn_maps = dict([*list(of_images.items())[:1], *full_maps.items()])
+    report.figure(
+        draw_maps(
+            drawn_maps,
+            arch_floor,
+            dict.fromkeys(drawn_maps, full_line),
+            full_maps | of_images,
+        ),
+        "recon-white-noise-full",
+        caption=rf"{{numref}}`recon-white-noise` at the paper's size: {full_noise.table['layer'].max()} layers, $\sigma_b^2={full_b2:g}$; dashed, the critical line of mean-field theory. Right: means over depth, bars the spread of networks. "
+        + full_noise.sentence(),
+        alt=f"Maps bright in a cone around the critical weight variance {full_line:.2f}. Means over depth are highest at {listed_peaks(full_peaks)}."
+        + "".join(
+            f" Rank correlation of noise with {label}, depth taken out, {value:.3f}."
+            for label, value in full_agreement.items()
+        ),
+        origin=full_noise.record,
+    )
+    display(
+        full_peaks.style.hide().set_caption(
+            "Weight variance at which the entropy, mean over depth, is highest"
+            + "".join(
+                f"; rank correlation of noise with {label}, depth taken out, {value:.3f}"
+                for label, value in full_agreement.items()
+            )
+            + f" (here {noise_map_agreement:.3f})"
+        )
+    )
 
 # %% [markdown]
 # ## Pixels are near Gaussian
@@ -1795,34 +2184,32 @@ pixel_typical = {
 # puts the critical line at the same place. The paper does not mark it in its map (fig. 9), which is clipped at −10 nats. We draw it, for two numbers of channels: theory holds for infinitely many.
 
 # %%
-conv_data = data.load(dataset, side=arch_side, input_range=(0.0, 1.0), **options)
-conv_images = conv_data.x_train[: arch_conv_fit + 100]
 conv_layers = np.unique(
     np.geomspace(1, arch_conv_depth, 9).round().astype(int)
 ).tolist()
-conv_maps = {}
-for conv_channels in (arch_channels // 2, arch_channels):
-    conv_networks = networks.Convolutional.draw(
-        "tanh",
-        sigma_w2=np.repeat(arch_conv_sigma_w2, arch_seeds).tolist(),
-        sigma_b2=arch_conv_sigma_b2,
-        channels=conv_channels,
-        depth=arch_conv_depth,
-        image_shape=conv_data.image_shape,
-        n_out=10,
-        stride2=arch_stride2,
-        initialisation="gaussian",
-        seeds=[seed + k for k in range(arch_seeds)] * len(arch_conv_sigma_w2),
+conv_tables = {
+    channels: entropies.entropies(
+        entropies.EntropyMap(
+            architecture="convolutional",
+            sigma_w2=tuple(arch_conv_sigma_w2),
+            depth=arch_conv_depth,
+            sigma_b2=arch_conv_sigma_b2,
+            seeds=tuple(range(seed, seed + arch_seeds)),
+            channels=channels,
+            stride2=arch_stride2,
+            dataset=dataset,
+            dataset_options={**options, "side": arch_side},
+            n_fit=min(arch_conv_fit, len(known.x_train)),
+        ),
+        store=store,
+        device=device,
     )
-    arch_fitted = reconstruction.cascade(
-        conv_networks, conv_images[:-100], mode="closed-form"
-    )
-    arch_shown = arch_fitted.reconstruct(conv_images[-100:], conv_layers)
-    conv_maps[conv_channels] = (
-        reconstruction.differential_entropy(arch_shown, image_axes=1)
-        .numpy()
-        .reshape(len(arch_conv_sigma_w2), arch_seeds, -1)
-    )
+    for channels in (arch_channels // 2, arch_channels)
+}
+conv_maps = {
+    channels: at_layers(table, conv_layers)
+    for channels, table in conv_tables.items()
+}
 
 # %% tags=["hide-input"]
 conv_critical = float(
@@ -1834,7 +2221,7 @@ conv_scores = {
 conv_peaks = {
     c: float(
         np.mean(
-            [summit(arch_conv_sigma_w2, score[:, k]) for k in range(arch_seeds)]
+            [entropies.summit(arch_conv_sigma_w2, score[:, k]) for k in range(arch_seeds)]
         )
     )
     for c, score in conv_scores.items()
@@ -1870,48 +2257,57 @@ conv_best = int(np.argmax(conv_by_w2))
 # The phases are those of the paper: information is lost within a few layers left of the line, slowly right of it. The entropy has its maximum above the line, and comes nearer to it with more channels; so at finite width the brightest column of such a map is not the critical weight variance.
 
 # %% [markdown]
+# ### At the paper's size
+#
+# MNIST at 28 × 28 pixels, 128 channels and half as many, 100 layers, two of them with stride 2.
+
+# %% tags=["hide-input"]
+full_conv = recorded.computation("recon-fig9")
+if full_conv is None:
+    display(Markdown(recorded.absent("recon-fig9")))
+else:
+    conv_full_maps = of_maps(
+        full_conv.table,
+        {
+            f"{channels} channels, {label}": {"channels": channels, "mode": mode}
+            for label, mode in DECODERS.items()
+            for channels in sorted(full_conv.table["channels"].unique(), reverse=True)
+        },
+    )
+    full_b2 = float(full_conv.table["sigma_b2"].iloc[0])
+    full_line = float(mean_field.critical_sigma_w2("tanh", full_b2).sigma_w2)
+    full_peaks = where_it_peaks(
+        conv_tables[arch_channels],
+        conv_full_maps,
+        1.0,
+        {"here": conv_critical, **dict.fromkeys(conv_full_maps, full_line)},
+    )
+    report.figure(
+        draw_maps(
+            conv_full_maps,
+            -10,
+            dict.fromkeys(conv_full_maps, full_line),
+            conv_full_maps,
+        ),
+        "recon-convolutional-full",
+        caption=rf"{{numref}}`recon-convolutional` at the paper's size: {full_conv.table['dataset'].iloc[0]}, {full_conv.table['layer'].max()} layers, $\sigma_b^2={figures.power_of_ten(full_b2)}$, clipped at −10 nats as in the paper; dashed, the critical line. Right: means over depth, bars the spread of networks. "
+        + full_conv.sentence(),
+        alt=f"Entropy falls steeply left of the critical weight variance {full_line:.2f} and slowly right of it. Means over depth are highest at {listed_peaks(full_peaks)}.",
+        origin=full_conv.record,
+    )
+    display(
+        full_peaks.style.hide().set_caption(
+            f"Weight variance at which the entropy, mean over depth, is highest; here: {arch_channels} channels"
+        )
+    )
+
+# %% [markdown]
 # ## A residual network
 #
 # For a ResNet, whose blocks of two convolutions are added to what enters them, the paper finds "an optimum critical region" near $\sigma_w^2\approx1.3$ (fig. 5). It gives two bias variances,
-# $2\cdot10^{-5}$ in the text and $5\cdot10^{-2}$ in the caption. That is a factor of 2500, and it decides the matter, so we run both. The network in ten lines:
-
-
-# %%
-class Residual(nn.Module):
-    """Two convolutions around a tanh, added to what enters; a tanh behind where ``bounded``."""
-
-    def __init__(self, first, second, bounded):
-        super().__init__()
-        self.first, self.second, self.bounded = first, second, bounded
-
-    def forward(self, h):
-        out = h + self.second(torch.tanh(self.first(h)))
-        return torch.tanh(out) if self.bounded else out
-
-
-def residual_network(
-    sigma_w2, sigma_b2, *, channels, n_blocks, seed, bounded=True, inputs=1
-):
-    """Draw a stem of two convolutions, the second of stride 2, and residual blocks."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def convolution(n_in, stride=1):
-        layer = nn.Conv2d(
-            n_in, channels, 3, stride=stride, padding=1, padding_mode="circular"
-        )
-        nn.init.normal_(layer.weight, 0, (sigma_w2 / (9 * n_in)) ** 0.5, generator)
-        nn.init.normal_(layer.bias, 0, sigma_b2**0.5, generator)
-        return layer
-
-    stem = [convolution(inputs), nn.Tanh(), convolution(channels, 2), nn.Tanh()]
-    blocks = [
-        Residual(convolution(channels), convolution(channels), bounded)
-        for _ in range(n_blocks)
-    ]
-    return nn.Sequential(*stem, *blocks)
-
-
-# %% [markdown]
+# $2\cdot10^{-5}$ in the text and $5\cdot10^{-2}$ in the caption. That is a factor of 2500, and it decides the matter, so we run both. A block is
+# $z\leftarrow\tanh\bigl(z+W_2*\tanh(W_1*z+b_1)+b_2\bigr)$ with two convolutions that go around the edge; in front stand two more, the second of stride 2. `entropies.residual_network` draws such a network as a plain `torch.nn.Sequential`.
+#
 # Theory first. Yang and Schoenholz {cite}`yang2017mean` have shown that tanh networks with such connections have no sharp transition: without a tanh behind the addition, lengths grow without end, and the distance of two images changes
 # more slowly than exponentially with depth at any weight variance. With a tanh behind, which keeps the activations of all layers in $(-1,1)$ as the paper's decoders need it, lengths do reach a fixed point. We work this case out in `mflib.theory.residual`. Every unit of a wide network then walks by itself,
 #
@@ -1937,76 +2333,73 @@ residual_layers = np.unique(
 ).tolist()
 
 
-def residual_reconstructions(sigma_w2, sigma_b2, seed, bounded=True, **settings):
-    """Reconstruct the last 100 images from the layers of a residual network."""
-    network = residual_network(
-        sigma_w2,
-        sigma_b2,
-        channels=arch_resnet_channels,
-        n_blocks=arch_blocks,
-        seed=seed,
-        bounded=bounded,
-        inputs=residual_data.image_shape[0],
-    )
-    fitted = reconstruction.cascade(
-        network, residual_images[:-100], seed=seed, **settings
-    )
-    return fitted.reconstruct(residual_images[-100:], residual_layers).flatten(2)
-
-
-def residual_entropies(shown):
-    """Return the entropy by layer as printed and as published, (2, layers)."""
-    return np.array(
-        [
-            reconstruction.differential_entropy(shown, convention=convention)
-            for convention in ("printed", "published")
-        ]
-    )
-
-
 residual_seeds = {
     b: [seed + k for k in range(n)]
     for b, n in zip(arch_resnet_sigma_b2, arch_resnet_seeds, strict=True)
 }
-residual_maps = {  # (σ_w², seed, convention, layer)
-    b: np.array(
-        [
-            [
-                residual_entropies(
-                    residual_reconstructions(w, b, own, mode="closed-form")
-                )
-                for own in residual_seeds[b]
-            ]
-            for w in arch_resnet_sigma_w2
-        ]
+residual_settings = {
+    b: entropies.EntropyMap(
+        architecture="residual",
+        sigma_w2=tuple(arch_resnet_sigma_w2),
+        depth=arch_blocks,
+        sigma_b2=b,
+        seeds=tuple(residual_seeds[b]),
+        channels=arch_resnet_channels,
+        dataset=arch_resnet_dataset,
+        dataset_options={"side": arch_side},
+        n_fit=min(arch_conv_fit, len(residual_data.x_train)),
     )
     for b in arch_resnet_sigma_b2
 }
+residual_tables = {
+    b: entropies.entropies(each, store=store, device=device)
+    for b, each in residual_settings.items()
+}
+
+
+def residual_entropies(table):
+    """Return entropies as printed and as published, (σ_w², networks, convention, layers)."""
+    both = ("differential", "differential_published")
+    return np.stack(
+        [at_layers(table, residual_layers, measure) for measure in both], axis=2
+    )
+
+
+residual_maps = {b: residual_entropies(t) for b, t in residual_tables.items()}
 
 # %% tags=["hide-input"]
 residual_text_b2, residual_caption_b2 = (
     min(arch_resnet_sigma_b2),
     max(arch_resnet_sigma_b2),
 )
-residual_trained, residual_unbounded = (
-    np.array(
-        [
-            residual_entropies(
-                residual_reconstructions(w, residual_caption_b2, seed, **settings)
-            )
-            for w in arch_train_sigma_w2
-        ]
-    )
-    for settings in (
-        {"batch_size": 16, "steps": arch_noise_steps},
-        {"bounded": False, "mode": "closed-form"},
+residual_trained, residual_unbounded = (  # (σ_w², convention, layers)
+    residual_entropies(
+        entropies.entropies(
+            dataclasses.replace(
+                residual_settings[residual_caption_b2],
+                sigma_w2=tuple(arch_train_sigma_w2),
+                seeds=(seed,),
+                **changes,
+            ),
+            store=store,
+            device=device,
+        )
+    )[:, 0]
+    for changes in (
+        {
+            "mode": "faithful",
+            "n_fit": min(arch_trained_fit[1], len(residual_data.x_train)),
+            "batch_size": arch_noise_batch,
+            "steps": arch_noise_steps,
+        },
+        {"bounded": False},
     )
 )
 
 
 def residual_accuracy(sigma_w2, sigma_b2):
     """Train a residual network with a linear readout for a few steps; return its test accuracy."""
-    tower = residual_network(
+    tower = entropies.residual_network(
         sigma_w2, sigma_b2, channels=arch_resnet_channels, n_blocks=arch_blocks, seed=seed,
         inputs=residual_data.image_shape[0],
     )  # fmt: skip
@@ -2035,7 +2428,7 @@ def residual_accuracy(sigma_w2, sigma_b2):
 
 def residual_growth(sigma_w2, sigma_b2, bounded=True, channels=32):
     """Measure the factor by which a small squared distance grows in each block, (blocks,)."""
-    tower = residual_network(
+    tower = entropies.residual_network(
         sigma_w2, sigma_b2, channels=channels, n_blocks=4 * arch_blocks, seed=seed,
         bounded=bounded, inputs=residual_data.image_shape[0],
     ).double()  # fmt: skip
@@ -2082,7 +2475,7 @@ residual_scores = {
 residual_peaks = {
     b: np.array(
         [
-            [summit(arch_resnet_sigma_w2, score[:, k, kind]) for kind in range(2)]
+            [entropies.summit(arch_resnet_sigma_w2, score[:, k, kind]) for kind in range(2)]
             for k in range(len(residual_seeds[b]))
         ]
     )
@@ -2276,7 +2669,7 @@ residual_interpolated = np.interp(
 residual_plateau = residual_weights[
     residual_interpolated > residual_interpolated.max() - 0.25
 ]
-residual_trained_peak = summit(
+residual_trained_peak = entropies.summit(
     arch_train_sigma_w2, arch_depth_mean(residual_trained[:, 0], residual_layers)
 )
 
@@ -2288,6 +2681,67 @@ residual_trained_peak = summit(
 # Two things carry over from the paper: the edges are less sharp, and the entropy finds the lower end of the range in which training works. At the upper end it falls too little to tell. Trained decoders put the maximum higher here, though from one network and four weight variances: what their initial weights make of large activations
 # varies between images, too, and counts as entropy. That, and reading a broad maximum off a map, may be where the paper's 1.3 comes from. Without the tanh behind the addition there is no maximum in this range: the entropy rises to a plateau, since chaos that grows more slowly than exponentially
 # loses little in this many blocks.
+
+# %% [markdown]
+# ### At the paper's size
+#
+# Fashion-MNIST at 28 × 28 pixels, 49 blocks of 32 channels, with both bias variances, and with decoders in closed form and trained for an epoch.
+
+# %% tags=["hide-input"]
+full_residual = recorded.computation("recon-fig5")
+if full_residual is None:
+    display(Markdown(recorded.absent("recon-fig5")))
+else:
+    bounded_rows = full_residual.table[full_residual.table["bounded"]]
+    by_bias = {
+        f"σ_b² = {b:g}, {label}": {"sigma_b2": b, "mode": mode}
+        for label, mode in DECODERS.items()
+        for b in sorted(full_residual.table["sigma_b2"].unique())
+    }
+    unbounded_maps = of_maps(
+        full_residual.table,
+        {"no tanh behind": {"bounded": False, "mode": "closed-form"}},
+    )
+    residual_full_maps = of_maps(bounded_rows, by_bias) or unbounded_maps
+    residual_full_lines = {
+        label: float(
+            residual.critical_sigma_w2(float(table["sigma_b2"].iloc[0])).sigma_w2
+        )
+        for label, table in residual_full_maps.items()
+    }
+    full_peaks = pd.concat(
+        [
+            where_it_peaks(
+                residual_tables[b],
+                {
+                    label: table
+                    for label, table in residual_full_maps.items()
+                    if table["sigma_b2"].iloc[0] == b
+                },
+                1.0,
+                {"here": residual_lines[b], **residual_full_lines},
+            ).assign(**{"σ_b² here": f"{b:g}"})
+            for b in arch_resnet_sigma_b2
+        ]
+    )
+    report.figure(
+        draw_maps(
+            residual_full_maps,
+            arch_floor,
+            residual_full_lines,
+            residual_full_maps | unbounded_maps,
+        ),
+        "recon-residual-full",
+        caption=rf"The maps of {{numref}}`recon-residual` at the paper's size: {full_residual.table['dataset'].iloc[0]}, {int(full_residual.table['layer'].max()) - 2} blocks, {int(full_residual.table['channels'].iloc[0])} channels; dashed, $\chi=1$. Right: means over depth, bars the spread of networks. "
+        + full_residual.sentence(),
+        alt=f"Means over depth are highest at {listed_peaks(full_peaks)}.",
+        origin=full_residual.record,
+    )
+    display(
+        full_peaks.style.hide().set_caption(
+            "Weight variance at which the entropy, mean over depth, is highest; the paper: about 1.3"
+        )
+    )
 
 # %% [markdown]
 # ## Opening the box: a right and a wrong decision

@@ -70,6 +70,17 @@ def test_code_version_ignores_prose_and_sees_code(project):
     assert sources.code_version("mflib.deep.late") == changed
 
 
+def test_code_version_is_that_of_python_3_11_on_every_python():
+    """Shards are computed by one Python and known to another; each has its own syntax trees."""
+    source = 'async def f(x, *, width=3):\n    """Say."""\n    return f"{x:<{width}} end", None\n'
+    assert sources._without_prose(ast.parse(source)) == (
+        "Module([AsyncFunctionDef('f', arguments([], [arg('x')], kwonlyargs=[arg('width')], "
+        "kw_defaults=[Constant(3)], defaults=[]), [Return(Tuple([JoinedStr([FormattedValue("
+        "Name('x', Load()), -1, JoinedStr([Constant('<'), FormattedValue(Name('width', Load()), "
+        "-1)])), Constant(' end')]), Constant(None)], Load()))], [])], [])"
+    )
+
+
 def test_the_arrows_of_the_package_point_one_way():
     """Theory knows nothing of networks, experiment nothing of reports, the classroom of none.
 

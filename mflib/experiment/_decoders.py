@@ -42,6 +42,11 @@ class Class:
     writes: Tensor
     padded: bool = False
 
+    @functools.cached_property
+    def index(self) -> Tensor:
+        """``taps`` beside ``reads``, made once: every use of a list would wait for a GPU."""
+        return torch.tensor(self.taps, device=self.reads.device)
+
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
@@ -203,20 +208,27 @@ def matrix(weight: Tensor, members: Class) -> Tensor:
     """Return the taps of one class as a matrix, (g, C_from·taps, C_to): a view where it is all."""
     if len(members.taps) == weight.shape[2]:
         return weight.flatten(1, 2)
-    return weight[:, :, list(members.taps)].flatten(1, 2)
+    return weight.index_select(2, members.index).flatten(1, 2)
 
 
-def draw(geometry: Geometry, seeds: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def draw(
+    geometry: Geometry,
+    seeds: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+) -> tuple[Tensor, Tensor]:
     """Draw one decoder per seed as torch's own modules do: uniform within ±1/√fan-in.
 
-    For a transposed convolution torch counts the channels that it writes as its fan-in.
+    For a transposed convolution torch counts the channels that it writes as its fan-in. Each kind
+    of device has numbers of its own, drawn where they are used: to copy them takes longer than to
+    train on them.
     """
     source, target = geometry.channels
     bound = 1 / math.sqrt((target if geometry.spatial else source) * geometry.taps)
-    weight = torch.empty(len(seeds), source, geometry.taps, target, dtype=dtype)
-    bias = torch.empty(len(seeds), target, 1, dtype=dtype)
+    weight = torch.empty(len(seeds), source, geometry.taps, target, dtype=dtype, device=device)
+    bias = torch.empty(len(seeds), target, 1, dtype=dtype, device=device)
     for k, seed in enumerate(seeds):
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(device=device).manual_seed(seed)
         weight[k].uniform_(-bound, bound, generator=generator)
         bias[k].uniform_(-bound, bound, generator=generator)
     return weight, bias
@@ -335,7 +347,7 @@ class Stack:
                 torch.baddbmm(whole, read, delta.mT, beta=0, alpha=scale, out=whole)
             else:
                 found = torch.bmm(read, delta.mT).mul_(scale)
-                slope[:, :, list(members.taps)] = found.unflatten(1, (-1, len(members.taps)))
+                slope.index_copy_(2, members.index, found.unflatten(1, (-1, len(members.taps))))
             if position:
                 shift += delta.sum(2, keepdim=True)
             else:
@@ -404,11 +416,16 @@ def _regress(
         cross.div_(count).baddbmm_(seen, hoped.mT, alpha=-1)
         gram.diagonal(dim1=1, dim2=2).add_(noise**2)
         level = level + seen
-        factor, failed = torch.linalg.cholesky_ex(gram)
+        if gram.is_cuda:
+            both, failed = solve_in_blocks(gram, torch.cat([cross, level], 2))
+            solved, lean = both.split([target, 1], 2)
+        else:
+            factor, failed = torch.linalg.cholesky_ex(gram)
         if bool(failed.any()):
             return None
-        solved = torch.cholesky_solve(cross, factor)
-        lean = torch.cholesky_solve(level, factor)
+        if not gram.is_cuda:
+            solved = torch.cholesky_solve(cross, factor)
+            lean = torch.cholesky_solve(level, factor)
         tilt = 1 + (lean * level).sum(1, keepdim=True)
         own = aim + hoped - torch.bmm(solved.mT, level)
         found.append((members, solved, lean / tilt, own))
@@ -418,5 +435,34 @@ def _regress(
     bias /= shares
     for members, solved, lean, own in found:
         both = solved.baddbmm_(lean, (own - bias).mT)
-        weight[:, :, list(members.taps)] = both.unflatten(1, (source, len(members.taps)))
+        weight.index_copy_(2, members.index, both.unflatten(1, (source, len(members.taps))))
     return weight, bias
+
+
+def solve_in_blocks(matrix: Tensor, right: Tensor, size: int = 112) -> tuple[Tensor, Tensor]:
+    """Solve M X = R for positive definite M (g, n, n), R (g, n, m); return X and which failed.
+
+    Cholesky's factor M = L Lᵀ block by block, of which only the diagonal ones, of ``size``, are
+    factorised and inverted as such; all else are batched products. On a GPU that keeps all
+    multiprocessors at work, where one factorisation after another is a chain of small kernels.
+    ``matrix`` is overwritten. ``failed`` (g,) is not 0 where M is not positive definite as rounded.
+    """
+    n = matrix.shape[1]
+    out = right.clone()
+    failed = torch.zeros(len(matrix), dtype=torch.int32, device=matrix.device)
+    ends = [(start, min(start + size, n)) for start in range(0, n, size)]
+    kept = []
+    for start, end in ends:
+        block, wrong = torch.linalg.cholesky_ex(matrix[:, start:end, start:end])
+        failed |= wrong
+        unit = torch.eye(end - start, dtype=matrix.dtype, device=matrix.device)
+        inverse = torch.linalg.solve_triangular(block, unit.expand_as(block), upper=False)
+        below = matrix[:, end:, start:end] @ inverse.mT
+        matrix[:, end:, end:].baddbmm_(below, below.mT, alpha=-1)
+        out[:, start:end] = inverse @ out[:, start:end]
+        out[:, end:].baddbmm_(below, out[:, start:end], alpha=-1)
+        kept.append((inverse, below))
+    for (start, end), (inverse, below) in zip(reversed(ends), reversed(kept), strict=True):
+        out[:, start:end].baddbmm_(below.mT, out[:, end:], alpha=-1)
+        out[:, start:end] = inverse.mT @ out[:, start:end]
+    return out, failed

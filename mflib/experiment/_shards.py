@@ -22,6 +22,7 @@ Name = TypeVar("Name", bound=Hashable)
 Advance = Callable[[float], None]
 
 CPU = torch.device("cpu")
+EARLIER = "seconds of earlier runs"  # an attribute of a table that was begun before this run
 
 
 class Stopped(Exception):
@@ -140,8 +141,9 @@ def gather(
 
         started = time.perf_counter()
         table = compute(name, advance)
+        earlier = table.attrs.pop(EARLIER, 0.0)
         if store is not None:
-            seconds = round(time.perf_counter() - started, 3)
+            seconds = round(earlier + time.perf_counter() - started, 3)
             table = store.write(keys[name], table, seconds=seconds)
         tables[name] = table
         bar.update(left * size(name))

@@ -60,11 +60,15 @@ class Dataset:
     checksum: str
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the tensors themselves: what training sees, resized and scaled."""
-        return _digest(
-            tensor.cpu().numpy()
-            for tensor in (self.x_train, self.y_train, self.x_test, self.y_test)
-        )
+        """Return the SHA-256 of the tensors themselves: what training sees, resized and scaled.
+
+        It is computed once: CIFAR-10 takes seconds.
+        """
+        if "_fingerprint" not in self.__dict__:
+            parts = (self.x_train, self.y_train, self.x_test, self.y_test)
+            found = _digest(tensor.cpu().numpy() for tensor in parts)
+            object.__setattr__(self, "_fingerprint", found)
+        return str(self.__dict__["_fingerprint"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,7 +118,7 @@ class Descent:
         self.network, self.x, self.momentum = network, x, momentum
         self.train_biases = train_biases
         self.phi = nonlinearity(network.activation)
-        self.steps_done = 0
+        self.steps_done = self.begun_at = 0
         # One row of batches serves all members where their seeds agree.
         self.order_seeds = list(seeds) if len(set(seeds)) > 1 else [seeds[0]]
         e, rows, b = network.n_members, len(self.order_seeds), batch_size
@@ -159,7 +159,34 @@ class Descent:
         self.velocity: list[Tensor | None] = [
             torch.zeros_like(p) if momentum else None for p in parameters
         ]
+        # A kernel that subtracts one layer's velocity takes longer to start than to run on a GPU.
+        self.together = bool(momentum) and x.is_cuda
         self.graph: torch.cuda.CUDAGraph | None = None
+
+    def state(self) -> Tensor:
+        """Return all numbers that steps change, in one row in the host's memory."""
+        return torch.cat([tensor.flatten() for tensor in self._moving()]).cpu()
+
+    def resume(self, state: Tensor, steps_done: int) -> None:
+        """Go on from the ``state()`` after so many steps, to the bit as if they were taken here.
+
+        Raises ValueError for a state of another size.
+        """
+        moving = self._moving()
+        sizes = [tensor.numel() for tensor in moving]
+        if state.shape != (sum(sizes),):
+            raise ValueError(f"a state of {state.numel()} numbers for {sum(sizes)} of this descent")
+        for tensor, numbers in zip(moving, state.split(sizes), strict=True):
+            tensor.copy_(numbers.view(tensor.shape))
+        self.steps_done = self.begun_at = steps_done
+        epoch, step = divmod(steps_done, self.steps_per_epoch)
+        if step:
+            self._begin(epoch)
+            self.cursor.fill_(step)
+
+    def _moving(self) -> list[Tensor]:
+        parameters = [*self.network.weights, *self.network.biases]
+        return parameters + [velocity for velocity in self.velocity if velocity is not None]
 
     def advance(self, steps: int, *, before_step: Callable[[], None] = lambda: None) -> None:
         """Take so many steps; what ``before_step()`` raises ends them between two."""
@@ -171,7 +198,7 @@ class Descent:
                     self._begin(epoch)
                 if self.graph is not None:
                     self.graph.replay()
-                elif self.x.is_cuda and self.steps_done >= _EAGER_STEPS:
+                elif self.x.is_cuda and self.steps_done - self.begun_at >= _EAGER_STEPS:
                     self.graph = torch.cuda.CUDAGraph()
                     with torch.cuda.graph(self.graph):
                         self.step()
@@ -199,6 +226,8 @@ class Descent:
         self._forward(0, self.network.depth)
         self._up(self.network.depth, self.out)
         self._backward()
+        if self.together:
+            self._move()
         self.cursor.add_(1)
 
     def _below(self, layer: int) -> Tensor:
@@ -260,7 +289,15 @@ class Descent:
         velocity.baddbmm_(a, b, beta=self.momentum)
         if self.decay is not None:
             velocity.addcmul_(parameter, self.decay)
-        parameter.sub_(velocity)
+        if not self.together:
+            parameter.sub_(velocity)
+
+    def _move(self) -> None:
+        """Subtract all velocities, many in a kernel; nothing has read the parameters meanwhile."""
+        moved = len(self.network.layers) * (1 + self.train_biases)
+        parameters = [*self.network.weights, *self.network.biases]
+        velocities = [velocity for velocity in self.velocity if velocity is not None]
+        torch._foreach_sub_(parameters[:moved], velocities[:moved])
 
 
 def default_memory_limit(device: torch.device) -> int:
@@ -369,6 +406,7 @@ def train_members(
     train_biases: bool = True,
     weight_decay: float = 0.0,
     observe: Callable[[Network], None] = lambda _: None,
+    begin: Callable[[Descent, list[Evaluation]], None] = lambda *_: None,
     memory_limit: int | None = None,
     before_step: Callable[[], None] = lambda: None,
     group: int | None = None,
@@ -381,6 +419,8 @@ def train_members(
     the numbers of steps after which to score, ascending; ``observe(network)`` then sees the
     ensemble itself. ``evaluation_samples`` scores on the first so many samples of each part.
     ``before_step()`` is called before each step; what it raises ends the training.
+    ``begin(descent, evaluations)`` is called once, before all: it may let the descent resume from
+    a later step, adding to the list what was scored up to there; the list is the one returned.
     ``group``: the number of networks in the ensemble that these are a part of (see ``evaluate``).
     """
     x, y = part
@@ -419,8 +459,9 @@ def train_members(
         train_biases=train_biases,
         memory_limit=memory_limit,
     )
-    evaluations = []
-    for step in at:
+    evaluations: list[Evaluation] = []
+    begin(descent, evaluations)
+    for step in at[len(evaluations) :]:
         descent.advance(step - descent.steps_done, before_step=before_step)
         evaluations.append(evaluate(network, scored[0], scored[1], group=group))
         observe(network)

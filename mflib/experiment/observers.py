@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from mflib.experiment import _checks
+from mflib.experiment import _checks, _threads
 from mflib.experiment.networks import Network
 from mflib.theory import stable
 
@@ -34,11 +35,32 @@ def stable_fits(
 
     Source: Qu, Wardak and Gong 2022, §A, fig. 1d-f.
     """
-    rows = []
-    for member, layer, weight in _weights(network, layers):
-        found = _fitted(weight.numpy().ravel(), _fan_in(weight), method, level)
-        rows.append({"member": member, "layer": layer, "n": weight.numel(), **found})
-    return pd.DataFrame(rows)
+
+    def row(one: _Entries) -> dict[str, float]:
+        found = _fitted(one.entries, one.n_in, method, level)
+        return {"member": one.member, "layer": one.layer, "n": one.entries.size, **found}
+
+    found = _threads.of_each(row, _weights(network, layers), device=network.weights[0].device)
+    return pd.DataFrame(found)
+
+
+def tails(
+    network: Network,
+    inputs: torch.Tensor,
+    *,
+    layers: Sequence[int] | None = None,
+    method: str = "likelihood",
+    level: float = 0.95,
+    points: int = 40,
+) -> pd.DataFrame:
+    """Fit a stable law as ``stable_fits`` does, and count entries beyond sizes as ``sizes`` does.
+
+    One row per (member, layer, size), with the columns of both; those of the fit are the same in
+    all rows of a layer. So one training gives both. Raises ValueError as they do.
+    """
+    found = sizes(network, inputs, layers=layers, points=points)
+    fits = stable_fits(network, inputs, layers=layers, method=method, level=level)
+    return found.merge(fits.drop(columns="n"), on=["member", "layer"], how="left")
 
 
 def sizes(
@@ -58,9 +80,9 @@ def sizes(
     ``inputs`` are not looked at. Source: Qu, Wardak and Gong 2022, §A, fig. 1a and d (insets).
     """
     points = _checks.count("points", points, 2)
-    rows = []
-    for member, layer, weight in _weights(network, layers):
-        found = np.sort(np.abs(weight.numpy().ravel()))
+
+    def rows(one: _Entries) -> pd.DataFrame:
+        found = np.sort(np.abs(one.entries))
         with np.errstate(invalid="ignore"):
             rms = float(np.sqrt(np.mean(found**2)))
         known = np.isfinite(rms) and rms > 0
@@ -68,22 +90,35 @@ def sizes(
         at[-1] = found[-1] if known else np.nan  # rounding must not push it past the largest
         share = (found.size - np.searchsorted(found, at)) / found.size if known else at
         table = {"size": at, "share": share, "rms": rms, "n": found.size}
-        rows.append(pd.DataFrame({"member": member, "layer": layer, **table}))
-    return pd.concat(rows, ignore_index=True)
+        return pd.DataFrame({"member": one.member, "layer": one.layer, **table})
+
+    tables = _threads.of_each(rows, _weights(network, layers), device=network.weights[0].device)
+    return pd.concat(tables, ignore_index=True)
 
 
-def _weights(
-    network: Network, layers: Sequence[int] | None
-) -> Iterator[tuple[int, int, torch.Tensor]]:
-    """Yield (member, layer, weight in float64) once the chosen layers are known to be there."""
+class _Entries(NamedTuple):
+    """The entries of one weight, (n,) in float64, and its number of inputs."""
+
+    member: int
+    layer: int
+    entries: np.ndarray
+    n_in: int
+
+
+def _weights(network: Network, layers: Sequence[int] | None) -> list[_Entries]:
+    """Return the weights of all members once the chosen layers are known to be there."""
     known = range(1, len(network.weights) + 1)
     chosen = list(known) if layers is None else [_checks.count("layers", n, 1) for n in layers]
     for layer in chosen:
         allowed = f"in [1, {known[-1]}]: the weights of the network"
         _checks.require(layer in known, "layers", layer, allowed)
+    found = []
     for member in range(network.n_members):
         for layer in chosen:
-            yield member, layer, network.weights[layer - 1][member].double().cpu()
+            weight = network.weights[layer - 1][member]
+            entries = weight.double().cpu().numpy().ravel()
+            found.append(_Entries(member, layer, entries, _fan_in(weight)))
+    return found
 
 
 def _fan_in(weight: torch.Tensor) -> int:

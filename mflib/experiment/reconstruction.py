@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mflib.experiment import _blocks, _checks, _decoders
-from mflib.experiment.descent import sample_order
+from mflib.experiment._devices import resolve_device
+from mflib.experiment.descent import matmul_precision, sample_order
 from mflib.experiment.draws import derive_seed
 from mflib.experiment.layers import Dense
 from mflib.experiment.networks import ARCHITECTURES, FullyConnected, Network
-from mflib.experiment.training import resolve_device
 
 MODES = ("faithful", "closed-form")
 CONVENTIONS = ("printed", "published")
@@ -39,6 +39,7 @@ _SHIFT = 1e-12  # what the published code adds to every pixel before it normalis
 _ROUNDING = 2.0**-24
 _BATCHES = 16  # that go through the network at a time: more gain nothing
 _STATES_BYTES = 512 * 2**20  # that their states may take
+_FIT_NUMBERS = 2**30  # of a GPU's memory, for the states of a fit and for a stack at work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,6 +230,7 @@ def cascade(
     device: str | torch.device = "auto",
     seed: int = 0,
     progress: bool = True,
+    advance: Callable[[float], None] | None = None,
 ) -> Cascade:
     """Fit one decoder per layer of a network, all in the same pass over the images.
 
@@ -262,7 +264,8 @@ def cascade(
     ``readout`` makes the network's outputs one more layer, with "linear", "tanh", "softmax" or, as
     the paper's code has it, "tanh-softmax" on top of the logits. ``device``: "auto" is where
     the model is; else "cpu" or "cuda", to which a copy of the model goes. ``seed`` fixes the
-    decoders' initial values and the order of images.
+    decoders' initial values and the order of images. ``advance(share)`` is called after each share
+    of the work; what it raises ends it.
 
     Raises ValueError for blocks that cannot be found, images that do not fit, fewer than two
     images, activations that are not finite, blocks that enlarge maps or whose stride cannot
@@ -300,17 +303,17 @@ def cascade(
             else noise
             for g in geometries
         ]
-        weights, biases, ranges = _fit(chain, geometries, x, noises, progress)
+        weights, biases, ranges = _fit(chain, geometries, x, noises, progress, advance)
         bounded = False
     else:
         weights, biases = _train(
             chain, geometries, x, batch_size, learning_rate, epochs, steps, output == "tanh", seed,
-            progress,
+            progress, advance,
         )  # fmt: skip
         bounded = output == "tanh"
         limit = torch.tensor([-torch.inf, torch.inf], dtype=kind, device=where)
         ranges = [limit.view(2, 1, 1, 1)] * chain.depth
-    if not all(bool(weight.isfinite().all()) for weight in weights):
+    if not all(_each_finite(weights)):
         raise ValueError(
             "decoders became infinite: the network's activations are not finite on some images, or "
             "too large for this learning rate"
@@ -341,6 +344,7 @@ def _train(
     bounded: bool,
     seed: int,
     progress: bool,
+    advance: Callable[[float], None] | None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Train all decoders in one pass: each batch goes through the network once, then to all.
 
@@ -360,9 +364,7 @@ def _train(
         seeds = [
             derive_seed(seed, "decoder", depth, k) for depth in range(first, last) for k in range(e)
         ]
-        weight, bias = (
-            part.to(chain.device) for part in _decoders.draw(geometries[first - 1], seeds, x.dtype)
-        )
+        weight, bias = _decoders.draw(geometries[first - 1], seeds, x.dtype, chain.device)
         stack = _decoders.Stack(
             geometries[first - 1], weight, bias, learning_rate=learning_rate, bounded=bounded,
             batch_size=batch, work=work,
@@ -391,6 +393,8 @@ def _train(
                 stack.advance(upper[:count], lower[:count])
             done += count
             bar.update(count)
+            if advance is not None:
+                advance(count / total)
     return weights, biases
 
 
@@ -441,8 +445,18 @@ def _fit(
     x: Tensor,
     noises: Sequence[float],
     progress: bool,
+    advance: Callable[[float], None] | None,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Regress every layer as the images pass through it: only two states are ever held."""
+    """Regress every layer as the images pass through it: only two states are ever held.
+
+    On a GPU all states are, where they fit, so that decoders of one geometry are solved for
+    together: one layer alone would leave most of it idle. Products are in float32 proper there,
+    since TF32 would round covariances far above the noise.
+    """
+    if chain.device.type == "cuda":
+        with torch.no_grad(), matmul_precision("ieee"):
+            if sum(map(math.prod, chain.shapes)) * chain.n_members * len(x) <= _FIT_NUMBERS:
+                return _fit_together(chain, geometries, x, noises, advance)
     weights, biases, ranges = [], [], []
     held: list[Tensor] = []
     with tqdm(
@@ -459,10 +473,45 @@ def _fit(
                 biases.append(bias)
                 ranges.append(torch.stack(held[0].aminmax(dim=2, keepdim=True)))
                 bar.update()
+                if advance is not None:
+                    advance(1 / chain.depth)
             held[:] = [z.clone()]
 
         with torch.no_grad():
             chain.run(x, visit)
+    return weights, biases, ranges
+
+
+def _fit_together(
+    chain: _blocks.Chain,
+    geometries: Sequence[_decoders.Geometry],
+    x: Tensor,
+    noises: Sequence[float],
+    advance: Callable[[float], None] | None,
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Regress runs of layers of one geometry as one stack each."""
+    states: dict[int, Tensor] = {}
+    chain.run(x, lambda depth, z: states.__setitem__(depth, z.clone()))
+    _finite(states, chain)
+    weights: list[Tensor] = []
+    biases: list[Tensor] = []
+    e = chain.n_members
+    for first, last in _runs(geometries):
+        n = geometries[first - 1].channels[0] * geometries[first - 1].taps
+        most = max(1, _FIT_NUMBERS // (4 * e * n * max(n, len(x))))
+        for start in range(first, last, most):
+            stop = min(start + most, last)
+            z, below = (
+                torch.cat([states[depth - k] for depth in range(start, stop)]) for k in (0, 1)
+            )
+            weight, bias = _decoders.regress(geometries[first - 1], z, below, noises[first - 1])
+            weights += weight.split(e)
+            biases += bias.split(e)
+            if advance is not None:
+                advance((stop - start) / chain.depth)
+    ranges = [
+        torch.stack(states[depth].aminmax(dim=2, keepdim=True)) for depth in range(chain.depth)
+    ]
     return weights, biases, ranges
 
 
@@ -473,6 +522,7 @@ def network(
     sigma_w2: Sequence[float],
     sigma_b2: float | Sequence[float],
     seeds: Sequence[int],
+    device: torch.device | str = "cpu",
 ) -> FullyConnected:
     """Draw fully connected networks of any ``widths`` (N_0, …, N_L, number of outputs).
 
@@ -486,7 +536,7 @@ def network(
     layers = [Dense(m, n) for m, n in itertools.pairwise(sizes)]
     return FullyConnected._draw(
         activation, layers, sigma_w2=sigma_w2, sigma_b2=sigma_b2, seeds=seeds,
-        initialisation="gaussian", readout_gain=1.0, dtype=torch.float32, device="cpu",
+        initialisation="gaussian", readout_gain=1.0, dtype=torch.float32, device=device,
     )  # fmt: skip
 
 
@@ -1126,9 +1176,15 @@ def _all_finite(name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: values must be finite, but there are NaN or infinite ones")
 
 
-def _finite(states: dict[int, Tensor], chain: _blocks.Chain) -> None:
-    for depth in sorted(states):
-        if not bool(states[depth].isfinite().all()):
+def _each_finite(values: Iterable[Tensor]) -> list[bool]:
+    """Tell for each tensor whether all of it is finite; a GPU is waited for once."""
+    return [bool(good) for good in torch.stack([x.isfinite().all() for x in values]).tolist()]
+
+
+def _finite(states: Mapping[int, Tensor], chain: _blocks.Chain) -> None:
+    depths = sorted(states)
+    for depth, good in zip(depths, _each_finite(states[d] for d in depths), strict=True):
+        if not good:
             name = "the images" if depth == 0 else f"layer {depth} ({chain.names[depth - 1]})"
             raise ValueError(
                 f"activations of {name} are NaN or infinite: the network itself overflows there, "

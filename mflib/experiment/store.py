@@ -24,6 +24,8 @@ import pyarrow as pa
 from mflib import paths
 from mflib.files import remove_leftovers, write_atomically
 
+_GIVEN_UP = 30 * 24 * 3600.0  # seconds; what nobody has asked for in a month is of other code
+
 Arrays: TypeAlias = dict[str, np.ndarray]
 Table: TypeAlias = pd.DataFrame | Arrays
 
@@ -60,6 +62,9 @@ class Store:
     computed, by which versions, and in how many seconds. The table comes first, each file whole
     or not at all, so at every moment a shard is there or it is not. Processes that compute the
     same shard at the same time write files that are each complete; the last record wins.
+
+    A shard that is still being computed may have one file more, ``<key>.partial``: how far it is.
+    It goes when the shard is written; those of shards that nobody asked for again go after a month.
 
     ``root`` is ``shards`` in the user's cache unless given.
     """
@@ -110,7 +115,7 @@ class Store:
         if _sha256(content) != record["sha256"]:
             raise ShardDamaged(f"shard {path} does not have its recorded checksum")
         try:
-            return _decode(content, record["kind"])
+            return decode(content, record["kind"])
         except Exception:  # objects, which could run code of their own, or no table at all
             raise ShardDamaged(f"shard {path} is no plain table") from None
 
@@ -126,7 +131,7 @@ class Store:
 
     def write(self, key: Mapping[str, Any], table: Table, *, seconds: float | None = None) -> Table:
         """Write a shard and return its table as a later read will. Raises NotKept if it cannot."""
-        kind, content = _encode(table)
+        kind, content = encode(table)
         record_path = self.record_path(key)
         digest = _sha256(content)
         table_path = record_path.with_name(f"{record_path.stem}.{digest[:16]}.{kind}")
@@ -143,9 +148,56 @@ class Store:
         with self._writing():
             record_path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(record_path.parent)
+            self._remove_old_partials(record_path.parent)
             write_atomically(table_path, content)
             write_atomically(record_path, (json.dumps(record, indent=1) + "\n").encode())
-        return _decode(content, kind)
+            self.partial_path(key).unlink(missing_ok=True)
+        return decode(content, kind)
+
+    def partial_path(self, key: Mapping[str, Any]) -> Path:
+        """Return where the file lies that says how far a shard is, whether it exists or not."""
+        return self.record_path(key).with_suffix(".partial")
+
+    def write_partial(self, key: Mapping[str, Any], arrays: Arrays) -> None:
+        """Keep how far a shard is, instead of what was kept before. Raises NotKept if it cannot.
+
+        ``arrays``: numbers and text by names of one's own, "key" excepted.
+        """
+        path = self.partial_path(key)
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path.parent)
+            write_atomically(
+                path,
+                lambda file: np.savez(
+                    file, allow_pickle=False, key=np.array(canonical(key)), **arrays
+                ),
+            )
+
+    def get_partial(self, key: Mapping[str, Any]) -> Arrays | None:
+        """Return how far a shard is, or None where it must begin; name a damaged file first."""
+        path = self.partial_path(key)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in arrays.files}
+            if str(found.pop("key")) != canonical(key):
+                raise ValueError("another shard's")
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # numpy and zipfile have many for a file that is damaged
+            warnings.warn(
+                f"{path} is damaged ({error}): beginning the shard anew",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return None
+        return found
+
+    def _remove_old_partials(self, folder: Path) -> None:
+        for path in folder.glob("*.partial"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _GIVEN_UP:
+                    path.unlink()
 
     def check(self) -> None:
         """Raise NotKept if no shard can be written, which is better known before the work."""
@@ -189,7 +241,8 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _encode(table: Table) -> tuple[str, bytes]:
+def encode(table: Table) -> tuple[str, bytes]:
+    """Return a table's kind and its bytes."""
     buffer = io.BytesIO()
     if isinstance(table, pd.DataFrame):
         table.reset_index(drop=True).to_parquet(buffer, index=False)
@@ -198,7 +251,8 @@ def _encode(table: Table) -> tuple[str, bytes]:
     return "npz", buffer.getvalue()
 
 
-def _decode(content: bytes, kind: str) -> Table:
+def decode(content: bytes, kind: str) -> Table:
+    """Return the table of these bytes; raises what a reader of such files does."""
     if kind == "parquet":
         import pyarrow.parquet as pq  # slow to import, and many who import this read no table
 

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from mflib import sources
-from mflib.experiment import _checks, _shards, data, descent, draws, networks
+from mflib.experiment import _checkpoints, _checks, _shards, data, descent, draws, networks
+from mflib.experiment._checkpoints import Checkpoint
 from mflib.experiment._checks import number, require
+from mflib.experiment._devices import resolve_device
 from mflib.experiment.layers import Layer
 from mflib.experiment.networks import Network
 from mflib.experiment.nonlinearities import NONLINEARITIES
@@ -29,6 +31,7 @@ _MEASURES = ("train_accuracy", "test_accuracy", "train_loss", "test_loss", "dive
 _PER_POINT = ("sigma_w2", "sigma_b2", "alpha")
 _KERNEL = "mflib.experiment.descent"  # with its imports: all code that decides a number
 _SHARD_BYTES = {"cpu": 16 * 2**20, "cuda": 4 * 2**30}  # of weights: near a core's share of cache
+_SHARD_WORK = {"cpu": math.inf, "cuda": 2e16}  # floating-point operations: two or three minutes
 
 Observe = Callable[..., pd.DataFrame]
 
@@ -207,14 +210,24 @@ class Grid:
             del sizes["fan"]
         return kind.chain(depth=depth, n_out=dataset.n_classes, **sizes)
 
-    def parts(self, dataset: data.Dataset, depth: int, limit: int) -> list[Grid]:
+    def parts(
+        self, dataset: data.Dataset, depth: int, limit: int, work: float = math.inf
+    ) -> list[Grid]:
         """Return grids of fewer σ_w² each, as equal as can be, whose weights fit into ``limit``.
 
-        The bytes are those of one depth and seed; a part has at least one σ_w².
+        The bytes are those of one depth and seed. ``work``: how many floating-point operations
+        the training of a part may take. A part has at least one σ_w².
         """
-        numbers = sum(math.prod(layer.weight_shape) for layer in self.layers(dataset, depth))
+        layers = self.layers(dataset, depth)
+        numbers = sum(math.prod(layer.weight_shape) for layer in layers)
         stored = numbers * DTYPES[self.dtype].itemsize * (2 if self.momentum else 1)
-        most = max(1, limit // (stored * len(self.learning_rates)))
+        # a product up and two down, of a multiplication and an addition for each entry and place
+        places = sum(math.prod(one.weight_shape) * one.n_out // one.channels_out for one in layers)
+        taken = 6 * places * self.batch_size * self.steps
+        rates = len(self.learning_rates)
+        most = max(1, limit // (stored * rates))
+        if math.isfinite(work):
+            most = min(most, max(1, int(work // (taken * rates))))
         n = len(self.sigma_w2)
         edges = [n * k // -(-n // most) for k in range(-(-n // most) + 1)]
 
@@ -239,21 +252,6 @@ class Grid:
         )
 
 
-def resolve_device(device: torch.device | str = "auto") -> torch.device:
-    """Return the device to compute on: "auto" is CUDA where there is one, else the CPU.
-
-    Raises ValueError for any other name, and for "cuda" where there is none.
-    """
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if str(device).split(":")[0] not in ("cpu", "cuda"):
-        raise ValueError(f'device {str(device)!r} must be "auto", "cpu" or "cuda"')
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError('device "cuda" was asked for, but torch finds no GPU: use "cpu" or "auto"')
-    return chosen
-
-
 def trainability(
     grid: Grid,
     *,
@@ -261,6 +259,7 @@ def trainability(
     device: torch.device | str = "auto",
     progress: bool = True,
     memory_limit: int | None = None,
+    checkpoint_every: float = _checkpoints.EVERY,
 ) -> pd.DataFrame:
     """Train every network of a grid and return one row each.
 
@@ -274,12 +273,16 @@ def trainability(
     (``descent.default_memory_limit`` unless given); it changes no number. Networks that do not fit
     into the memory together are trained in halves, down to one alone; a warning says so. On the
     CPU that changes no bit of theirs where ``batch_size`` is a multiple of 32.
+    ``checkpoint_every``: with a store, the state of a shard in training is kept after so many
+    seconds, at least twenty times as many as that takes, and a run that was stopped goes on from
+    there, to the same bits; infinite to keep none.
 
     Raises ValueError for settings that the data cannot satisfy, DataUnavailable where the data
     set is not to be had, MemoryError where one network alone does not fit.
     """
     at = (grid.steps,)
-    return _run(grid, at, None, store, device, progress, memory_limit).drop(columns="step")
+    table = _run(grid, at, None, store, device, progress, memory_limit, checkpoint_every)
+    return table.drop(columns="step")
 
 
 def learning_curves(
@@ -290,13 +293,15 @@ def learning_curves(
     device: torch.device | str = "auto",
     progress: bool = True,
     memory_limit: int | None = None,
+    checkpoint_every: float = _checkpoints.EVERY,
 ) -> pd.DataFrame:
     """Train as ``trainability`` does, scoring after each number of steps in ``at``.
 
     ``at``: ascending, within [0, grid.steps]. Returns one row per network and step, with the
     further column ``step``.
     """
-    return _run(grid, _rising(grid, at), None, store, device, progress, memory_limit)
+    steps = _rising(grid, at)
+    return _run(grid, steps, None, store, device, progress, memory_limit, checkpoint_every)
 
 
 def observed(
@@ -310,6 +315,7 @@ def observed(
     device: torch.device | str = "auto",
     progress: bool = True,
     memory_limit: int | None = None,
+    checkpoint_every: float = _checkpoints.EVERY,
 ) -> pd.DataFrame:
     """Train as ``learning_curves`` does, and let a function look into the networks on the way.
 
@@ -329,7 +335,8 @@ def observed(
     observation = Observation(observe, n_inputs, dict(options or {}))
     if store is not None:
         observation.key()  # said before any work
-    return _run(grid, _rising(grid, at), observation, store, device, progress, memory_limit)
+    steps = _rising(grid, at)
+    return _run(grid, steps, observation, store, device, progress, memory_limit, checkpoint_every)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -396,7 +403,8 @@ def shards(
     """Yield every shard: seed by seed, the deepest first.
 
     That order gives a whole picture early, and leaves no core alone with a long shard at the end.
-    A (depth, seed) whose weights take too many bytes is cut into several shards.
+    A (depth, seed) whose weights take too many bytes, or whose training takes too long on a GPU,
+    is cut into several shards.
 
     A key holds every setting that decides the numbers of its own points, the data's checksums, the
     version of the code that computes them, and the device type, dtype and matrix precision.
@@ -414,7 +422,8 @@ def shards(
     }
     for seed in grid.seeds:
         for depth in sorted(grid.depths, reverse=True):
-            for part in grid.parts(dataset, depth, _SHARD_BYTES[device.type]):
+            limits = _SHARD_BYTES[device.type], _SHARD_WORK[device.type]
+            for part in grid.parts(dataset, depth, *limits):
                 settings = dataclasses.asdict(part)
                 for other in ("depths", "seeds", "precision", "dtype", "steps"):
                     del settings[other]
@@ -436,10 +445,12 @@ def _run(
     device: torch.device | str,
     progress: bool,
     memory_limit: int | None,
+    checkpoint_every: float,
 ) -> pd.DataFrame:
     where = resolve_device(device)
     if memory_limit is not None:
         _checks.count("memory_limit", memory_limit, 0)
+    every = _checkpoints.seconds(checkpoint_every)
     dataset = grid.load(where)
     _check_batches(grid, dataset)
     wanted = list(
@@ -457,7 +468,11 @@ def _run(
         def step_of(part: float) -> None:
             advance(part * share)  # raises where the run is to stop
 
-        return _train_shard(wanted[place], dataset, at, observation, step_of, memory_limit)
+        shard = wanted[place]
+        checkpoint = Checkpoint(store, shard.key, every)
+        table = _train_shard(shard, dataset, at, observation, step_of, memory_limit, checkpoint)
+        table.attrs[_shards.EARLIER] = checkpoint.earlier
+        return table
 
     def layers(place: int) -> float:
         return wanted[place].depth * len(wanted[place].grid.sigma_w2) / len(grid.sigma_w2)
@@ -497,6 +512,7 @@ def _train_shard(
     observation: Observation | None,
     step_of: Callable[[float], None],
     memory_limit: int | None,
+    checkpoint: Checkpoint,
 ) -> pd.DataFrame:
     """Train one ensemble, or its halves where it takes too much memory; return its table.
 
@@ -506,10 +522,16 @@ def _train_shard(
     members = [(k, rate) for k in range(len(grid.sigma_w2)) for rate in grid.learning_rates]
 
     def train(some: list[tuple[int, float]]) -> list[pd.DataFrame]:
+        finished = checkpoint.finished(some)
+        if finished is not None:
+            return finished
         before_step = functools.partial(step_of, len(some) / len(members))
-        return _train_some(
-            shard, some, len(members), dataset, at, observation, before_step, memory_limit
-        )
+        with checkpoint.watching(some) as tables:
+            tables += _train_some(
+                shard, some, len(members), dataset, at, observation, before_step, memory_limit,
+                checkpoint,
+            )  # fmt: skip
+        return tables
 
     return pd.concat(_in_halves(train, members, shard.depth), ignore_index=True)
 
@@ -574,6 +596,7 @@ def _train_some(
     observation: Observation | None,
     before_step: Callable[[], None],
     memory_limit: int | None,
+    checkpoint: Checkpoint,
 ) -> list[pd.DataFrame]:
     """Train these (σ_w², learning rate) of a shard's ``group``; return one table for each step."""
     grid, depth, seed, _ = shard
@@ -586,6 +609,14 @@ def _train_some(
     def observe(network: Network) -> None:
         if observation is not None:
             seen.append(observation.rows(network, dataset.x_test))
+
+    def begin(run: descent.Descent, evaluations: list[descent.Evaluation]) -> None:
+        for _ in range(checkpoint.begin(members, run, evaluations, seen)):
+            before_step()
+
+    def step() -> None:
+        checkpoint.step()
+        before_step()
 
     evaluations = descent.train_members(
         (dataset.x_train, dataset.y_train),
@@ -610,8 +641,9 @@ def _train_some(
         evaluation_samples=grid.evaluation_samples,
         at=at,
         observe=observe,
+        begin=begin,
         memory_limit=memory_limit,
-        before_step=before_step,
+        before_step=step,
         group=group,
     )
     rows = pd.DataFrame(

@@ -30,7 +30,7 @@ import yaml
 from nbformat import NotebookNode, v4
 from plotly.offline import get_plotlyjs
 
-from mflib import paths, recorded
+from mflib import paths, recorded, sources
 from mflib.report import claims, figures, provenance
 
 #: Pages that are made here, not written; `_toc.yml` names them like any other.
@@ -575,7 +575,8 @@ RECORDED: dict[str, tuple[dict[str, int], Callable[[dict[str, str]], tuple[str, 
 def with_recorded(text: str, results: Path) -> str:
     """Return a page with its recorded tables, each with a line on where it comes from.
 
-    Raises PageError for a table that no page can show, or one that is not as it was written.
+    The line ``% computations`` becomes the table of all long computations, recorded or not. Raises
+    PageError for a table that no page can show, or one that is not as it was written.
     """
 
     def shown(mark: re.Match[str]) -> str:
@@ -599,7 +600,58 @@ def with_recorded(text: str, results: Path) -> str:
         )
         return f"{table(columns, columns.values(), sorted(map(row, rows)))}\n{source}"
 
+    text = re.sub(r"^% computations$", lambda _: computations(results), text, flags=re.MULTILINE)
     return re.sub(r"^% recorded: (\S+)$", shown, text, flags=re.MULTILINE)
+
+
+def computations(results: Path) -> str:
+    """Return the table of all long computations, as the registry has them and ``results`` holds.
+
+    Raises PageError for a recorded table that is not as it was written.
+    """
+    from mflib import results as registry  # what there is to record, not how it is computed
+
+    rows = []
+    for name in registry.REGISTRY:
+        known = registry.computation(name)
+        groups = known.groups()
+        parts = {group.part for group in groups}
+        rows.append(
+            (
+                f"`{name}`",
+                plain(known.title),
+                ", ".join(known.data_sets) or "none",
+                f"{len(parts)} / {len(groups)}",
+                hours(sum(group.seconds for group in groups)),
+                recorded_so_far(results / name / recorded.TABLE),
+            )
+        )
+    columns = {
+        "Id": 12, "What": 38, "Data": 14, "Parts / groups": 10, "H200, guessed": 10, "Recorded": 16,
+    }  # fmt: skip
+    return table(columns, columns.values(), rows)
+
+
+def hours(seconds: float) -> str:
+    """Return a rough time as the reader sees it."""
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+def recorded_so_far(file: Path) -> str:
+    """Return how much of a computation is recorded, on what, and when."""
+    if not file.is_file() and not file.with_suffix(".json").is_file():
+        return "not yet"
+    try:
+        recorded.read(file)
+        made = recorded.record(file)
+    except recorded.Damaged as damage:
+        raise PageError(f"{damage}.") from None
+    done = len(made["parts"])
+    share = "" if not made["missing"] else f"{done} of {done + len(made['missing'])} parts, "
+    said = f"{share}{plain(made['device'])}, {made['computed'][:10]}"
+    now = {module: sources.code_version(module) for module in made["code"]}
+    return said if now == made["code"] else f"{said}, by earlier code"
 
 
 # --- reference from docstrings ----------------------------------------------------------------

@@ -1,7 +1,8 @@
 """What a long computation is to the registry, and the kinds there are.
 
-All are made of shards that the store keeps: of networks trained at once (`Trainability`), or of
-any other function whose shards' keys can be listed (`Calls`).
+All are made of shards that the store keeps: networks trained at once (`Trainability`), maps of the
+entropies of reconstructions (`Entropies`), or the calls of any other function whose shards' keys
+can be listed (`Calls`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mflib.experiment.entropies import EntropyMap
     from mflib.experiment.store import Store
     from mflib.experiment.training import Grid, Observation
 
@@ -25,13 +27,14 @@ class Group:
 
     ``part``: the part of the table that they belong to, recorded as soon as it is complete.
     ``stage``: groups of a lower stage come first, over all computations. ``what``: what the
-    computation itself needs to know.
+    computation itself needs to know. ``seconds``: a rough guess of its time on one H200.
     """
 
     name: str
     part: str
     stage: int
     what: Any
+    seconds: float
 
 
 class Computation(Protocol):
@@ -93,6 +96,28 @@ class Block:
 
         return Grid(**{**self.grid, **changes, "steps": self.at[-1]})
 
+    def seconds(self, depths: Sequence[int]) -> float:
+        """Return a rough guess of the time of one seed on an H200: bound, or waiting for kernels.
+
+        A layer of a network takes per step 6 operations per weight and sample, and moves its
+        weights some four times and its activations some ten. Rates that can be sustained are taken
+        as 1.3e14 operations and 4e12 bytes per second, and the kernels of a layer take
+        at least 25 µs, those of a convolution 45 µs.
+        """
+        known = {"architecture": "fully-connected", "width": 300, "channels": 256, "stride2": 2}
+        grid = {**known, "batch_size": 256, "learning_rate": 1e-3, **self.grid}
+        rates, samples = grid["learning_rate"], grid["batch_size"]
+        n = len(grid["sigma_w2"]) * (len(rates) if isinstance(rates, Sequence) else 1)
+        if grid["architecture"] == "fully-connected":
+            weights, units, places, least = grid["width"] ** 2, grid["width"], 1, 25e-6
+        else:  # 32 x 32 pixels, halved by every stride
+            least = 45e-6
+            places = (32 >> grid["stride2"]) ** 2
+            weights, units = 9 * grid["channels"] ** 2, grid["channels"] * places
+        operations = 6 * weights * places * samples / 1.3e14
+        traffic = 4 * (4 * weights + 10 * units * samples) / 4e12
+        return max(n * operations, n * traffic, least) * sum(depths) * self.at[-1]
+
     def observed(self) -> Observation | None:
         """Return what is observed, if anything is."""
         from mflib.experiment.training import Observation
@@ -108,9 +133,8 @@ class Block:
 class Trainability:
     """Grids of trained networks: a row for each network and each time of scoring.
 
-    A group is one block at one seed, or, where that is more work than ``piece``, every n-th depth
-    of it, so that the first shows the whole picture coarsely. Work is counted in networks × layers
-    × steps.
+    A group is one block at one seed, or, where that takes more than about ``piece`` seconds, every
+    n-th depth of it, so that the first shows the whole picture coarsely.
     """
 
     id: str
@@ -131,17 +155,16 @@ class Trainability:
         """See ``Computation``: seed by seed, in each the coarse pictures of all blocks first."""
         found = []
         for block in self.blocks:
-            grid = block.grid
-            rates = grid["learning_rate"]
-            members = len(grid["sigma_w2"]) * (len(rates) if isinstance(rates, Sequence) else 1)
-            work = members * sum(grid["depths"]) * block.at[-1]
-            n = min(len(grid["depths"]), math.ceil(work / self.piece))
-            for later, seed in enumerate(grid["seeds"]):
+            depths = block.grid["depths"]
+            n = min(len(depths), max(1, math.ceil(block.seconds(depths) / self.piece)))
+            for later, seed in enumerate(block.grid["seeds"]):
                 part = f"{block.name}-seed{seed}"
                 for k in range(n):
-                    what = (block, seed, tuple(grid["depths"][k::n]))
-                    group = Group(f"{part}-{k + 1}of{n}", part, block.stage + later, what)
-                    found.append((k, group))
+                    some = tuple(depths[k::n])
+                    found.append((k, Group(
+                        f"{part}-{k + 1}of{n}", part, block.stage + later, (block, seed, some),
+                        block.seconds(some),
+                    )))  # fmt: skip
         return tuple(group for _, group in sorted(found, key=lambda each: (each[1].stage, each[0])))
 
     def keys(self, group: Group, device: str) -> list[dict[str, Any]]:
@@ -178,7 +201,10 @@ class Trainability:
             training.observed(grid, seen.observe, **more, **common)
 
     def table(self, group: Group, shards: list[pd.DataFrame]) -> pd.DataFrame:
-        """See ``Computation``: the columns of ``training.learning_curves`` with the block's."""
+        """See ``Computation``: the columns of ``training.learning_curves`` with the block's.
+
+        ``chance`` is the accuracy of always guessing the most frequent class.
+        """
         import pandas as pd
 
         grid = group.what[0].make()
@@ -187,6 +213,8 @@ class Trainability:
         # stable: what was observed of one network at one step stays in its order
         rows = rows.sort_values([name for name in order if name in rows], kind="stable")
         own = {name: getattr(grid, name) for name in ("activation", "dataset", "sigma_b2")}
+        labels = _dataset(grid).y_train
+        own["chance"] = float(labels.bincount().max()) / len(labels)
         if isinstance(grid.sigma_b2, tuple):  # one for each σ_w²
             own["sigma_b2"] = rows["sigma_w2"].map(
                 dict(zip(grid.sigma_w2, grid.sigma_b2, strict=True))
@@ -208,19 +236,121 @@ class Trainability:
 
 
 _loaded: list[tuple[Any, Any]] = []
+_KEPT = 2  # data sets, of which CIFAR-10 takes most of a gigabyte
 
 
-def _dataset(grid: Grid) -> Any:
-    """Return the grid's data; the last that was loaded stays, since neighbours often share it."""
-    from mflib.experiment import data
-
+def _dataset(settings: Any) -> Any:
+    """Return the data of a grid or map; the last ones stay, since neighbours often share them."""
     wanted = (
-        *(grid.dataset, grid.input_range or data.input_range(grid.activation), grid.dtype),
-        sorted(grid.dataset_options.items()),
+        *(type(settings), settings.dataset, getattr(settings, "input_range", None)),
+        settings.dtype,
+        *(settings.activation, sorted(settings.dataset_options.items())),
     )
-    if not _loaded or _loaded[0][0] != wanted:
-        _loaded[:] = [(wanted, grid.load())]
+    for known, dataset in _loaded:
+        if known == wanted:
+            return dataset
+    del _loaded[_KEPT - 1 :]
+    _loaded.insert(0, (wanted, settings.load()))
     return _loaded[0][1]
+
+
+# --- entropies of reconstructions -------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Map:
+    """One map of entropies over (σ_w², layer), at one or more seeds.
+
+    ``settings``: the keyword arguments of ``entropies.EntropyMap``, seeds included; ``each``:
+    guessed seconds of one network on an H200. ``stage``: that of its first seed.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    each: float
+    stage: int = 0
+
+    def make(self, **changes: Any) -> EntropyMap:
+        """Return the settings."""
+        from mflib.experiment.entropies import EntropyMap
+
+        return EntropyMap(**{**self.settings, **changes})
+
+
+@dataclasses.dataclass(frozen=True)
+class Entropies:
+    """Maps of entropies of reconstructions: a row for each network and layer.
+
+    A group is one map at one seed, or every n-th σ_w² of it where that takes more than about
+    ``piece`` seconds.
+    """
+
+    id: str
+    title: str
+    maps: tuple[Map, ...]
+    piece: float
+    modules: tuple[str, ...] = ("mflib.experiment._entropy",)
+    _known: dict[tuple[str, str], list[Any]] = dataclasses.field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """See ``Computation``."""
+        return tuple(dict.fromkeys(one.settings["dataset"] for one in self.maps))
+
+    def groups(self) -> tuple[Group, ...]:
+        """See ``Computation``: seed by seed, in each the coarse pictures of all maps first."""
+        found = []
+        for one in self.maps:
+            every = one.settings["sigma_w2"]
+            n = min(len(every), max(1, math.ceil(len(every) * one.each / self.piece)))
+            for later, seed in enumerate(one.settings["seeds"]):
+                part = f"{one.name}-seed{seed}"
+                for k in range(n):
+                    some = every[k::n]
+                    name, what = f"{part}-{k + 1}of{n}", (one, seed, some)
+                    seconds = len(some) * one.each
+                    found.append((k, Group(name, part, one.stage + later, what, seconds)))
+        return tuple(group for _, group in sorted(found, key=lambda each: (each[1].stage, each[0])))
+
+    def keys(self, group: Group, device: str) -> list[dict[str, Any]]:
+        """See ``Computation``."""
+        import torch
+
+        from mflib.experiment import entropies
+
+        one, seed, some = group.what
+        if (one.name, device) not in self._known:
+            settings = one.make()
+            found = entropies.shards(settings, _dataset(settings), device=torch.device(device))
+            self._known[one.name, device] = list(found)
+        known = self._known[one.name, device]
+        return [each.key for each in known if each.seed == seed and each.sigma_w2 in some]
+
+    def compute(self, group: Group, store: Store, device: str, progress: bool) -> None:
+        """See ``Computation``."""
+        from mflib.experiment import entropies
+
+        one, seed, some = group.what
+        settings = one.make(sigma_w2=some, seeds=(seed,))
+        entropies.entropies(settings, store=store, device=device, progress=progress)
+
+    def table(self, group: Group, shards: list[pd.DataFrame]) -> pd.DataFrame:
+        """See ``Computation``: the columns of ``entropies.entropies`` with the map's."""
+        import pandas as pd
+
+        rows = pd.concat(shards, ignore_index=True)
+        rows = rows.sort_values(["sigma_w2", "seed", "layer"], ignore_index=True)
+        settings = group.what[0].make()
+        own = ("architecture", "dataset", "sigma_b2", "channels", "bounded")
+        for place, name in enumerate(own):
+            rows.insert(place, name, getattr(settings, name))
+        return rows
+
+    def settings(self) -> dict[str, Any]:
+        """See ``Computation``."""
+        return {one.name: dataclasses.asdict(one.make()) for one in self.maps}
 
 
 # --- any other function made of shards --------------------------------------------------
@@ -228,12 +358,13 @@ def _dataset(grid: Grid) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call of a computation's function: the arguments that are its own."""
+    """One call of a computation's function: the arguments that are its own; else as ``Group``."""
 
     name: str
     part: str
     stage: int
     arguments: Mapping[str, Any]
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +388,9 @@ class Calls:
 
     def groups(self) -> tuple[Group, ...]:
         """See ``Computation``."""
-        found = [Group(one.name, one.part, one.stage, one.arguments) for one in self.calls]
+        found = [
+            Group(one.name, one.part, one.stage, one.arguments, one.seconds) for one in self.calls
+        ]
         return tuple(sorted(found, key=lambda group: group.stage))
 
     def keys(self, group: Group, device: str) -> list[dict[str, Any]]:

@@ -36,9 +36,9 @@ def opened(store: Store | None) -> Store:
 
 
 def kind_of(device: str) -> str:
-    from mflib.experiment import training
+    from mflib.experiment._devices import resolve_device
 
-    return training.resolve_device(device).type
+    return resolve_device(device).type
 
 
 def kinds_of(device: str) -> tuple[str, ...]:
@@ -208,11 +208,15 @@ def _from_shards(
         "computed": max(record["computed"] for record in records),
         "seconds": round(sum(record["seconds"] or 0.0 for record in records), 3),
         "shards": len(keys),
-        "seeds": sorted({key["seed"] for key in keys}),
-        "precision": _all_of(f"{key['dtype']}, {key['matrix_precision']}" for key in keys),
+        "seeds": sorted({key["seed"] for key in keys if "seed" in key}),
+        # what says nothing of it is in float64
+        "precision": _all_of(
+            f"{key.get('dtype', 'float64')}, {key.get('matrix_precision', 'ieee')}" for key in keys
+        ),
         "data": {
             key["dataset"]: {what: key[f"data_{what}"] for what in ("checksum", "fingerprint")}
             for key in keys
+            if "dataset" in key
         },
         "versions": {
             name: _all_of(record["versions"].get(name, "") for record in records)

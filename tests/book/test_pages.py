@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 
 import nbformat
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from nbformat import v4
 
-from mflib import recorded
+from mflib import recorded, results, sources
 from mflib.report import claims, figures, pages
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
@@ -244,6 +245,34 @@ def test_a_page_shows_a_recorded_table_or_says_that_there_is_none(tmp_path):
         pages.with_recorded(page, tmp_path)
     with pytest.raises(pages.PageError, match="'flaws': there are faults, faults-overhead"):
         pages.with_recorded("% recorded: flaws\n", tmp_path)
+
+
+def test_a_page_lists_every_long_computation_and_what_of_it_is_recorded(tmp_path):
+    first, *others = results.REGISTRY
+    known = results.computation(first)
+    parts = list(dict.fromkeys(group.part for group in known.groups()))
+    file = tmp_path / first / recorded.TABLE
+    code = {module: sources.code_version(module) for module in known.modules}
+
+    def record(parts, missing, code):
+        recorded.write(
+            file, b"rows", command="it", code=code, seconds=1, device="NVIDIA H200",
+            computed="2026-12-01T00:00:00+00:00", parts=dict.fromkeys(parts), missing=missing,
+        )  # fmt: skip
+        return re.split(r"^\* - ", pages.with_recorded("% computations\n", tmp_path), flags=re.M)
+
+    _, header, row, *rest = record(parts, [], code)
+    assert header.startswith("Id\n  - What")
+    assert row.startswith(f"`{first}`\n  - {known.title}\n  - mnist, cifar10\n")
+    assert f"\n  - {len(parts)} / {len(known.groups())}\n" in row
+    assert row.endswith("\n  - NVIDIA H200, 2026-12-01\n")
+    assert [each.split("`")[1] for each in rest] == others
+    assert all("\n  - not yet\n" in each for each in rest)
+    assert f"\n  - 1 of {len(parts)} parts, NVIDIA" in record(parts[:1], parts[1:], code)[2]
+    assert "2026-12-01, by earlier code\n" in record(parts, [], dict.fromkeys(code, "0"))[2]
+    file.write_bytes(b"other rows")
+    with pytest.raises(pages.PageError, match="does not have its recorded checksum"):
+        pages.with_recorded("% computations\n", tmp_path)
 
 
 def test_what_safety_costs_is_shown_as_times_or_as_a_share(tmp_path):

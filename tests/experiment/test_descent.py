@@ -73,6 +73,51 @@ def test_ensemble_equals_training_each_alone(digits, activation, momentum, optio
         assert not torch.allclose(network.weights[2][k], start[k].weights[2][0], atol=1e-6)
 
 
+LOOPS = ({"momentum": 0.0}, {"momentum": 0.8}, {"momentum": 0.8, "weight_decay": 0.3})
+
+
+@pytest.mark.parametrize("rule", [*LOOPS, {"momentum": 0.8, "train_biases": False}], ids=str)
+def test_a_state_goes_on_to_the_same_bits(digits, rule):
+    """From any step, within an epoch or between two; a state holds no view of what moves on."""
+
+    def begin():
+        run = {"batch_size": 16, "steps_per_epoch": 6, **rule}
+        network = draw([1.2, 2.2], [0, 1])
+        return descent.Descent(
+            network, digits.x_train, digits.y_train, learning_rates=[0.1] * 2, seeds=[3, 4], **run
+        )
+
+    straight = begin()
+    states = []
+    for _ in range(14):
+        states.append(straight.state())
+        straight.advance(1)
+    for step in (0, 5, 6, 7):
+        resumed = begin()
+        resumed.resume(states[step], step)
+        resumed.advance(14 - step)
+        assert torch.equal(resumed.state(), straight.state())
+    with pytest.raises(ValueError, match="a state of 3 numbers"):
+        begin().resume(torch.zeros(3, dtype=DOUBLE), 1)
+
+
+@pytest.mark.parametrize("rule", [*LOOPS[1:], {"momentum": 0.8, "train_biases": False}], ids=str)
+def test_velocities_subtracted_together_move_the_same_bits(digits, rule):
+    """As on a GPU; segments are computed again with weights that have not moved."""
+    ended = []
+    for together in (False, True):
+        network = draw([1.2, 2.2], [0, 1], depth=9)
+        trained = descent.Descent(
+            network, digits.x_train, digits.y_train, learning_rates=[0.1] * 2, seeds=[3, 4],
+            batch_size=16, memory_limit=0, **rule,
+        )  # fmt: skip
+        assert trained.segment == 3
+        trained.together = together
+        trained.advance(5)
+        ended.append(trained.state())
+    assert torch.equal(*ended)
+
+
 def test_members_of_a_seed_see_the_same_batches_and_other_seeds_do_not():
     first, again = (descent.sample_order(100, 0, 0, 4, 25) for _ in range(2))
     assert torch.equal(first, again)

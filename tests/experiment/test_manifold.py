@@ -18,6 +18,10 @@ from mflib.experiment.store import Store
 from mflib.theory import levy, stable
 
 DOUBLE = torch.float64
+PLANE = {
+    "alpha": [1.2, 2.0], "gain": [0.5, 2.0], "width": 24, "depth": 4, "n_angles": 30,
+    "n_networks": 2, "seed": 0,
+}  # fmt: skip
 
 
 def generator(seed=0):
@@ -37,11 +41,7 @@ def small(**changes):
 
 
 def plane(**changes):
-    options = {
-        "alpha": [1.2, 2.0], "gain": [0.5, 2.0], "width": 24, "depth": 4, "n_angles": 30,
-        "n_networks": 2, "seed": 0, "progress": False,
-    }  # fmt: skip
-    return manifold.sweep(**{**options, **changes})
+    return manifold.sweep(**{**PLANE, "progress": False, **changes})
 
 
 # --- the circle -----------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def test_shards_are_kept_resumed_and_the_same_beside_others(tmp_path, monkeypatc
         raise AssertionError("computed again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(manifold, "_described", refuse)
+        patch.setattr(manifold._circles, "described", refuse)
         pd.testing.assert_frame_equal(plane(store=store), first)
     more = plane(store=store, alpha=[1.2, 1.6, 2.0], n_networks=3)
     assert len(list(tmp_path.rglob("*.json"))) == 9
@@ -242,17 +242,55 @@ def test_shards_are_kept_resumed_and_the_same_beside_others(tmp_path, monkeypatc
     assert not plane(seed=1).equals(first)
 
 
-def test_an_interrupt_keeps_what_is_done(tmp_path, monkeypatch):
-    store, described, calls = Store(tmp_path), manifold._described, []
+def test_some_networks_have_the_shards_that_they_have_among_all(tmp_path):
+    """Blocks of networks put together are the whole: the same keys, the same rows, none twice."""
+    store, blocks = Store(tmp_path), ([2, 0], range(1, 2))
+    rows = [plane(store=store, n_networks=3, networks=block) for block in blocks]
+    names = {path.stem for path in tmp_path.rglob("*.json")}
+    keys = manifold.sweep_keys(**{**PLANE, "n_networks": 3})
+    assert [(key["network"], key["alpha"]) for key in keys] == [
+        (k, a) for k in range(3) for a in (1.2, 2.0)
+    ]
+    assert names == {store.name(key) for key in keys}
+    some = manifold.sweep_keys(**{**PLANE, "n_networks": 3, "networks": [1]})
+    assert some == keys[2:4]
+    whole = plane(n_networks=3)
+    order = ["alpha", "gain", "network", "layer"]
+    found = pd.concat(rows).sort_values(order, ignore_index=True)
+    pd.testing.assert_frame_equal(found, whole)
 
-    def stop(curve):
+
+def test_keys_are_those_of_a_kind_of_device_that_need_not_be_here():
+    here, there = (manifold.sweep_keys(**PLANE, device=kind) for kind in ("cpu", "cuda"))
+    assert [key.pop("device") for key in here + there] == ["cpu"] * 4 + ["cuda"] * 4
+    assert here == there
+
+
+@pytest.mark.parametrize(("activation", "n_angles"), [("tanh", 30), ("tanh", 31), ("relu", 30)])
+def test_half_of_the_circle_says_all_where_it_is_used(activation, n_angles):
+    """A sweep's measures are those of the whole curves of ``propagate``, halved or not."""
+    settings = manifold._circles.Settings.checked(activation, 24, 4, n_angles, 0, None, 1.0, "axes")
+    assert settings.halves == (activation == "tanh" and n_angles == 30)
+    options = {"width": 24, "depth": 4, "n_angles": n_angles, "n_networks": 1, "seed": 0}
+    rows = manifold.sweep(activation, alpha=[1.5], gain=[1.6], progress=False, **options)
+    whole = manifold.propagate(activation, alpha=1.5, D_w=1.6**1.5, **options)
+    np.testing.assert_allclose(rows["cv"], whole.cv[0], rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(rows["log_variance"], whole.log_variance[0], atol=1e-12)
+    np.testing.assert_allclose(rows["share_2"], whole.shares[0, :, 1], atol=1e-13)
+    np.testing.assert_allclose(rows["log_median"], whole.log_median[0], atol=1e-12)
+
+
+def test_an_interrupt_keeps_what_is_done(tmp_path, monkeypatch):
+    store, described, calls = Store(tmp_path), manifold._circles.described, []
+
+    def stop(curve, *, half):
         calls.append(1)
         if len(calls) > 25:
             raise KeyboardInterrupt
-        return described(curve)
+        return described(curve, half=half)
 
     with monkeypatch.context() as patch:
-        patch.setattr(manifold, "_described", stop)
+        patch.setattr(manifold._circles, "described", stop)
         with pytest.raises(KeyboardInterrupt, match="after 2 of 4 shards, all kept"):
             plane(store=store)
     assert len(list(tmp_path.rglob("*.json"))) == 2
@@ -261,17 +299,17 @@ def test_an_interrupt_keeps_what_is_done(tmp_path, monkeypatch):
 
 def test_ctrl_c_stops_within_a_shard(tmp_path, monkeypatch):
     """Shards have 10 curves each; the interrupt comes at the second of the second shard."""
-    store, described, calls = Store(tmp_path), manifold._described, []
+    store, described, calls = Store(tmp_path), manifold._circles.described, []
 
-    def slow(curve):
+    def slow(curve, *, half):
         calls.append(1)
         if len(calls) == 12:
             os.kill(os.getpid(), signal.SIGINT)
         if len(calls) >= 12:
             time.sleep(0.5)
-        return described(curve)
+        return described(curve, half=half)
 
-    monkeypatch.setattr(manifold, "_described", slow)
+    monkeypatch.setattr(manifold._circles, "described", slow)
     with pytest.raises(KeyboardInterrupt, match="after 1 of 4 shards, all kept"):
         plane(store=store)
     assert 12 <= len(calls) < 20
@@ -312,6 +350,8 @@ def test_numbers_do_not_depend_on_the_number_of_cores():
         (lambda: plane(gain=[0.5, -1.0]), "gain=-1.0 must be above 0"),
         (lambda: plane(gain=1.0), "list of at least one number"),
         (lambda: plane(alpha=[1.2, 1.2]), "without repetition"),
+        (lambda: plane(networks=[2]), "networks=2 must be in [0, n_networks=2)"),
+        (lambda: plane(networks=[0, 0]), "without repetition"),
         (lambda: plane(device="tpu"), 'must be "auto", "cpu" or "cuda"'),
     ],
 )

@@ -313,6 +313,18 @@ def test_observations_have_a_row_for_each_member_side_and_order():
     assert single["dimension"].tolist() == pytest.approx(table["dimension"][4:].tolist())
 
 
+def test_a_network_that_diverged_has_no_dimensions_and_the_others_keep_theirs():
+    net = network(n_in=4)
+    x = torch.randn(2, 4, dtype=DOUBLE, generator=draws.generators([0])[0])
+    before = observe_dimensions(net, x, layer=2)
+    net.weights[1][0, 3, 4] = math.nan
+    after = observe_dimensions(net, x, layer=2)
+    assert after.query("member == 0")["dimension"].isna().all()
+    rest = before.query("member == 1")
+    pd.testing.assert_frame_equal(after.query("member == 1"), rest)
+    assert after["side"].tolist() == before["side"].tolist()
+
+
 def test_dimensions_are_observed_along_training():
     grid = training.Grid(
         sigma_w2=(1.5, 2.0), depths=(3,), seeds=(0,), width=12, steps=4, batch_size=8,

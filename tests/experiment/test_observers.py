@@ -1,11 +1,13 @@
 """What observers report of networks: the laws their weights were drawn from."""
 
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from mflib.experiment import observers, training
+from mflib.experiment import _threads, observers, training
 from mflib.experiment.networks import Convolutional, FullyConnected
 from mflib.experiment.store import Store
 from mflib.experiment.training import Grid
@@ -111,6 +113,38 @@ def test_sizes_count_the_entries_beyond_them(network):
         assert own["size"].iloc[-1] == entries.max()
         assert own.share.iloc[-1] == 1 / entries.size
         assert own.rms.iloc[0] == pytest.approx(np.sqrt((entries**2).mean()))
+
+
+def test_tails_are_fits_and_sizes_in_one_table(network):
+    found = observers.tails(network, NOTHING, layers=[3, 1], method="quantiles", points=5)
+    counted = observers.sizes(network, NOTHING, layers=[3, 1], points=5)
+    pd.testing.assert_frame_equal(found[list(counted)], counted)
+    fits = observers.stable_fits(network, NOTHING, layers=[3, 1], method="quantiles")
+    once = found.drop_duplicates(["member", "layer"])[list(fits)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(once, fits)
+
+
+def test_side_by_side_beside_a_gpu_is_the_same_and_in_order():
+    """A stand-in for the device: what counts is that its type is cuda."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        together = threading.Barrier(3, timeout=20)  # passed only by three at once
+
+        def square(item):
+            together.wait()
+            return item * item
+
+        found = _threads.of_each(square, [3, 1, 2], device=torch.device("cuda"))
+        assert found == [9, 1, 4]
+        with pytest.raises(ZeroDivisionError):
+            _threads.of_each(lambda item: 1 / item, [1, 0, 2], device=torch.device("cuda"))
+    finally:
+        torch.set_num_threads(before)
+    names = _threads.of_each(
+        lambda _: threading.current_thread().name, [1, 2], device=torch.device("cpu")
+    )
+    assert names == [threading.current_thread().name] * 2
 
 
 def test_sizes_of_weights_without_any_are_unknown():

@@ -980,24 +980,6 @@ def test_what_is_tied_to_one_size_says_so():
         fitted.resized((3, 8, 8))
 
 
-def test_benchmark_prints_json_lines(monkeypatch, capsys):
-    script = paths.root() / "benchmarks" / "reconstruction.py"
-    arguments = (
-        "--data digits --side 8 --width 16 --depth 8 --images 640 --fit 100 --steps 2 --repeats 1"
-    )
-    for more in ("--shrinking", "--agree --critical"):
-        monkeypatch.setattr(sys, "argv", [str(script), *arguments.split(), *more.split()])
-        runpy.run_path(str(script), run_name="__main__")
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {line["benchmark"] for line in lines} == {"reconstruction"}
-    assert [line["measured"] for line in lines] == [
-        *(once := ["epoch", "faithful", "reduced", "closed-form", "one after another"]),
-        *once,
-        "cutoff, faithful", "cutoff, reduced", "cutoff, closed-form", "critical sigma_w2",
-    ]  # fmt: skip
-    assert all(line["peak_mib"] > 0 for line in lines)
-
-
 def test_recorded_costs_name_their_runs_and_no_place(tmp_path, monkeypatch):
     output = tmp_path / "results" / "costs.csv"
     arguments = "--data digits --side 8 --depth 3 --steps 2 --repeats 1"

@@ -257,6 +257,23 @@ def test_processes_that_write_the_same_shards_leave_whole_ones(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_how_far_a_shard_is_goes_when_it_is_written_or_forgotten(tmp_path):
+    store, other = Store(tmp_path), {**KEY, "steps": 4}
+    for k in range(3):
+        store.write_partial(KEY, {"x": np.arange(k)})
+    store.write_partial(other, {"x": np.ones(2)})
+    folder = store.partial_path(KEY).parent
+    lost = folder / "of-old-code.partial"
+    lost.write_bytes(b"")
+    os.utime(lost, (0, 0))
+    assert len(list(tmp_path.rglob("*.partial"))) == 3
+    np.testing.assert_array_equal(Store(tmp_path).get_partial(KEY)["x"], np.arange(2))
+    store.write(KEY, table())
+    assert list(tmp_path.rglob("*.partial")) == [store.partial_path(other)]
+    assert store.get_partial(KEY) is None
+    pd.testing.assert_frame_equal(store.read(KEY), table())
+
+
 def test_the_record_says_what_when_and_with_what(tmp_path):
     store = Store(tmp_path)
     store.fetch(KEY, table)

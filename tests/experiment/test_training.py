@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mflib import sources
-from mflib.experiment import _shards, data, descent, draws, training
+from mflib.experiment import _checkpoints, _devices, _shards, data, descent, draws, training
 from mflib.experiment.networks import FullyConnected
-from mflib.experiment.store import Store
+from mflib.experiment.store import NotKept, Store
 from mflib.experiment.training import Grid
 
 SMALL = Grid(
@@ -400,6 +400,23 @@ def test_a_shard_holds_as_many_networks_as_its_bytes_allow():
         assert len(parts(grid, 6 * one - 1)) == 2
 
 
+def test_a_shard_on_a_gpu_takes_minutes_at_most():
+    """Its products: of every weight at every place of every sample, up, and twice down."""
+    images = dataclasses.replace(CONVOLUTIONAL, sigma_w2=(1.0, 1.5, 2.0, 2.5))
+    for grid, products in (
+        (HEAVY, 64 * 16 + 5 * 16 * 16 + 16 * 10),
+        (images, 64 * 9 * 6 + 16 * 9 * 6 * 6 + 16 * 4 * 9 * 6 * 6 + 6 * 10),
+    ):
+        one = 6 * products * grid.batch_size * grid.steps
+        n = len(grid.points)
+        for limit, most in ((2 * one, 2), (2 * one - 1, 1), (0, 1), (float("inf"), n)):
+            found = grid.parts(grid.load(), 6, 2**40, limit)
+            assert max(len(part.points) for part in found) == most
+            assert [point for part in found for point in part.points] == list(grid.points)
+            again = [part.parts(grid.load(), 6, 2**40, limit) for part in found]
+            assert again == [[part] for part in found]
+
+
 @pytest.mark.parametrize("grid", [HEAVY, SMALL, CONVOLUTIONAL], ids=["heavy", "dense", "images"])
 def test_parts_train_the_networks_of_the_whole_and_are_kept_one_by_one(grid, tmp_path, monkeypatch):
     whole = run(dataclasses.replace(grid, dtype="float64"))
@@ -424,6 +441,150 @@ def test_parts_train_the_networks_of_the_whole_and_are_kept_one_by_one(grid, tmp
     assert {tuple(b2) for b2 in calls} == {(0.05,), (0.1,), (0.0,)}
     monkeypatch.undo()
     pd.testing.assert_frame_equal(resumed, run(grid), rtol=1e-9)
+
+
+# ---- checkpoints inside a shard --------------------------------------------------------------
+
+
+class Cut(Exception):
+    """The power is gone."""
+
+
+@pytest.fixture
+def steps_until(monkeypatch):
+    """Return a function that lets so many steps be taken until a Cut, and counts them."""
+    original, taken = descent.Descent.step, []
+
+    def allow(n):
+        taken.clear()
+
+        def step(self):
+            if len(taken) == n:
+                raise Cut
+            taken.append(self.steps_done)
+            original(self)
+
+        monkeypatch.setattr(descent.Descent, "step", step)
+        return taken
+
+    return allow
+
+
+def entropies(network, inputs):
+    """Observe something of every network, as mflib.experiment.training's own would."""
+    scale = network.logits(inputs).std(dim=(1, 2)).tolist()
+    return pd.DataFrame({"member": range(network.n_members), "scale": scale})
+
+
+ONE = {"depths": (4,), "seeds": (1,), "batch_size": 32, "steps": 11, "steps_per_epoch": 4}
+KINDS = {
+    "velocity": (HEAVY, {"momentum": 0.7, "weight_decay": 0.1}, (2, 3)),
+    "ensemble": (SMALL, {"learning_rate": (0.02, 0.05)}, (4, 3, 1)),
+    "images": (CONVOLUTIONAL, {"momentum": 0.7, "initialisation": "delta-orthogonal"}, (9, 1)),
+}
+
+
+def partials(folder):
+    return [path for path in folder.rglob("*") if path.suffix in (".partial", ".part")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shard_that_was_stopped_goes_on_to_the_same_bits(
+    kind, tmp_path, monkeypatch, steps_until
+):
+    whole, changes, cuts = KINDS[kind]
+    grid = dataclasses.replace(whole, **ONE, **changes)
+    monkeypatch.setattr(_checkpoints, "_COST", 0)
+    monkeypatch.setattr(training.Observation, "key", lambda self: {"observe": "entropies"})
+
+    def curves(store=None):
+        return training.observed(
+            grid, entropies, at=(0, 3, 7, 11), n_inputs=4, store=store, device="cpu",
+            progress=False, checkpoint_every=0,
+        )  # fmt: skip
+
+    taken = steps_until(100)
+    straight = curves()
+    assert len(taken) == 11
+    for allowed in cuts:
+        steps_until(allowed)
+        with pytest.raises(Cut):
+            curves(Store(tmp_path))
+        assert len(partials(tmp_path)) == 1
+    taken = steps_until(100)
+    assert same(curves(Store(tmp_path)), straight)
+    assert taken[0] == sum(cuts)
+    assert partials(tmp_path) == []
+
+
+def test_halves_go_on_where_they_were(tmp_path, monkeypatch, steps_until):
+    grid = dataclasses.replace(SMALL, **ONE, learning_rate=(0.02, 0.05), momentum=0.5)
+    monkeypatch.setattr(_checkpoints, "_COST", 0)
+    straight, original = run(grid), training._train_some
+
+    def small(shard, members, *rest):
+        if len(members) > 4:
+            raise MemoryError
+        return original(shard, members, *rest)
+
+    monkeypatch.setattr(training, "_train_some", small)
+    steps_until(11 + 6)
+    with pytest.warns(RuntimeWarning, match="in halves"), pytest.raises(Cut):
+        run(grid, store=Store(tmp_path), checkpoint_every=0)
+    monkeypatch.setattr(training, "_train_some", original)  # though there were room by now
+    taken = steps_until(100)
+    with pytest.warns(RuntimeWarning, match="in halves"):
+        assert same(run(grid, store=Store(tmp_path)), straight)
+    assert taken == [6, 7, 8, 9, 10]
+
+
+def test_a_state_that_is_none_is_named_and_the_shard_begun_anew(tmp_path, monkeypatch, steps_until):
+    grid = dataclasses.replace(SMALL, **ONE)
+    monkeypatch.setattr(_checkpoints, "_COST", 0)
+    straight = run(grid)
+    store = Store(tmp_path)
+    steps_until(6)
+    with pytest.raises(Cut):
+        run(grid, store=store, checkpoint_every=0)
+    (path,) = partials(tmp_path)
+    sound = path.read_bytes()
+    (shard,) = training.shards(grid, grid.load(), device=torch.device("cpu"))
+    other = {**shard.key, "seed": 2}
+    flipped = sound[:4000] + bytes([sound[4000] ^ 1]) + sound[4001:]
+    damages = {
+        "is damaged": lambda: path.write_bytes(sound[: len(sound) // 2]),
+        "damaged": lambda: path.write_bytes(flipped),
+        "another shard": lambda: (
+            store.write_partial(other, {"x": np.ones(2)}),
+            store.partial_path(other).rename(path),
+        ),
+        "KeyError": lambda: store.write_partial(shard.key, {"x": np.ones(2)}),
+    }
+    for says, damage in damages.items():
+        damage()
+        taken = steps_until(6)
+        with pytest.warns(RuntimeWarning, match=says), pytest.raises(Cut):
+            run(grid, store=store)
+        assert taken[0] == 0
+    path.write_bytes(sound)
+    monkeypatch.setattr(Store, "write_partial", raise_full)
+    taken = steps_until(100)
+    with pytest.warns(UserWarning, match="not kept: no room"):
+        assert same(run(grid, store=store, checkpoint_every=0), straight)
+    assert taken[0] == 6
+
+
+def raise_full(*_):
+    raise NotKept("no room")
+
+
+def test_short_shards_write_no_state(tmp_path, monkeypatch):
+    monkeypatch.setattr(Store, "write_partial", None)
+    run(store=Store(tmp_path))
+    monkeypatch.undo()
+    for every in (-1, float("nan"), True, "often"):
+        with pytest.raises(ValueError, match=r"checkpoint_every=.* must be seconds"):
+            run(store=Store(tmp_path), checkpoint_every=every)
 
 
 def test_colour_images_are_convolved_too():
@@ -598,14 +759,14 @@ def test_an_absent_gpu_is_said():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ValueError, match="torch finds no GPU"):
-        training.resolve_device("cuda")
-    assert training.resolve_device("auto").type == "cpu"
+        _devices.resolve_device("cuda")
+    assert _devices.resolve_device("auto").type == "cpu"
 
 
 @pytest.mark.parametrize("device", ["gpu", "tpu", "", "mps"])
 def test_another_device_is_refused_in_one_sentence(device):
     with pytest.raises(ValueError, match='must be "auto", "cpu" or "cuda"'):
-        training.resolve_device(device)
+        _devices.resolve_device(device)
 
 
 # ---- shards ---------------------------------------------------------------------------------
