@@ -1555,7 +1555,7 @@ else:
             },
             "change by training": plus_minus(changed.get_group(a)),
             f"change here, width {plane_width}": plus_minus(
-                live_changed.get_group(a)
+                live_changed.get_group(a) if a in live_changed.groups else []
             ),
         }
         for a in changed.groups

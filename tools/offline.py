@@ -4,6 +4,7 @@ On a machine with a network, once:
 
     python tools/offline.py wheels CARRY/wheels      # packages that the other machine lacks
     python tools/offline.py data CARRY/data          # MNIST, Fashion-MNIST, CIFAR-10, folded
+    python tools/offline.py keys CARRY/keys.json     # which shards will be known here
 
 On the other machine, in a copy of the project:
 
@@ -438,9 +439,10 @@ def pack(work: Path, out: Path, limit: int = PIECE, pieces: int = PIECES) -> tup
     order = sorted(new, key=lambda name: (name in before, name))
     # and how far those are that were being computed, where there is room
     for file in sorted((work / "cache" / "shards").glob("??/*.partial")):
-        if file.stat().st_size + 3 * 10240 <= limit:
-            new[file.name] = [file]
-            order.append(file.name)
+        with contextlib.suppress(FileNotFoundError):  # what was only begun is done now
+            if file.stat().st_size + 3 * 10240 <= limit:
+                new[file.name] = [file]
+                order.append(file.name)
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("shards-*.tar"):
         old.unlink()
@@ -452,7 +454,7 @@ def pack(work: Path, out: Path, limit: int = PIECE, pieces: int = PIECES) -> tup
             for name in order[len(taken) + some :]:
                 try:
                     found = [(file, file.read_bytes()) for file in new[name]]
-                except FileNotFoundError:  # what was only begun is done now
+                except FileNotFoundError:
                     found = []
                 # headers and padding of each file, and the end of the archive
                 size = sum(len(content) + 1024 for _, content in found) + 2 * 10240
@@ -655,7 +657,7 @@ def _who(_: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from mflib import results
-    from mflib.experiment import training
+    from mflib.experiment._devices import resolve_device
 
     known: dict[str, Any] = {
         "python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__,
@@ -669,7 +671,7 @@ def _who(_: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     else:
         known["device"] = "CPU"
     if args.device != "cuda" or known["gpu"]:
-        known["kind"] = training.resolve_device(args.device).type
+        known["kind"] = resolve_device(args.device).type
     return known
 
 
@@ -716,12 +718,48 @@ def _list(question: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
                 else:
                     if group.part in wanted and not all(map(store.has, keys)):
                         jobs.append((group, name))
+    for job in list(jobs) if question["home"] is not None else ():
+        name = f"{job[1]} {job[0].name}"
+        one = results.computation(job[1], rehearse=args.rehearse)
+        if question["home"].get(name) != digest(one.keys(job[0], question["kind"])):
+            jobs.remove(job)
+            absent[name] = "its shards would have other keys than at home, and be lost there"
     jobs.sort(key=lambda job: job[0].stage)  # stable, as results.pending sorts
     found = [
         {"computation": name, "group": group.name, "guess": round(group.seconds, 3)}
         for group, name in jobs
     ]
     return {"jobs": found, "absent": absent}
+
+
+def digest(keys: Iterable[dict[str, Any]]) -> str:
+    """Return a hash of the names of shards."""
+    from mflib.experiment.store import Store
+
+    names = "\n".join(sorted(map(Store.name, keys)))
+    return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
+def keys(args: argparse.Namespace) -> int:
+    """Write down which shards each group has, for another machine to compare its own with."""
+    from mflib import results
+    from mflib.experiment.data import DataDamaged, DataUnavailable
+
+    unknown = [name for name in args.ids if name not in results.REGISTRY]
+    if unknown:
+        known = ", ".join(results.REGISTRY)
+        raise Refused(f"no computation {unknown[0]!r}: those known are {known}")
+    found: dict[str, str] = {}
+    for name in args.ids or results.REGISTRY:
+        one = results.computation(name, rehearse=args.rehearse)
+        for group in one.groups():
+            try:
+                found[f"{name} {group.name}"] = digest(one.keys(group, args.device))
+            except (DataUnavailable, DataDamaged) as error:
+                raise Refused(f"{name}: {error}") from None
+    write_json(args.file, found)
+    print(f"the keys of {len(found)} groups are in {args.file}")
+    return 0
 
 
 def _group(question: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
@@ -902,6 +940,8 @@ class Run:
                 for path in files
             )
             found["MFLIB_DATA"] = str(self.work / "data" if own else self.args.data)
+        elif (self.work / "data").is_dir():  # of an earlier command
+            found["MFLIB_DATA"] = str(self.work / "data")
         return found
 
     def prepare(self) -> None:
@@ -966,7 +1006,10 @@ class Run:
         """Compute group after group until none is left, or none that fits into the time."""
         if self.over():
             return
-        said = self.worker.ask(what="list", ids=self.args.ids, kind=self.kind)
+        home = None if self.args.keys is None else read_json(self.args.keys, {})
+        said = self.worker.ask(what="list", ids=self.args.ids, kind=self.kind, home=home)
+        if "stopped" in said:
+            return
         if "jobs" not in said:
             self.say(f"nothing can be listed: {said}")
             self.report["failed"].append({"computation": "", "group": "", "why": str(said)})
@@ -1012,6 +1055,8 @@ class Run:
 
     def run_chapters(self) -> None:
         """Execute chapters at the paper's profile, one after another."""
+        if self.args.chapters:
+            self.worker.kill()  # which holds memory of the GPU
         for name in self.args.chapters:
             if self.over():
                 return
@@ -1110,6 +1155,10 @@ def work(args: argparse.Namespace) -> int:
     for file in args.shards:
         if not file.is_file():
             raise Refused(f"there is no archive {file}")
+        if file.resolve().parent == args.out.resolve():
+            raise Refused(f"{file} lies in --out, where archives are replaced: name another folder")
+    if args.keys is not None and not isinstance(read_json(args.keys, None), dict):
+        raise Refused(f"{args.keys} is no file that 'offline.py keys' has written")
     for name in args.chapters:
         if not (ROOT / "notebooks" / f"{name}.py").is_file():
             raise Refused(f"no notebook {name!r}: 'mflib list' names those there are")
@@ -1215,6 +1264,13 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(do=fold)
 
     usual = Path(tempfile.gettempdir()) / "mflib-offline"
+    one = commands.add_parser("keys", help="write down the shards' keys, to be compared there")
+    one.add_argument("file", type=Path, metavar="FILE")
+    one.add_argument("ids", nargs="*", metavar="ID", help="computations; all if none is given")
+    one.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="the other's; cuda")
+    one.add_argument("--rehearse", action="store_true", help="of a rehearsal")
+    one.set_defaults(do=keys)
+
     one = commands.add_parser("work", help="compute what is missing, and pack it")
     one.add_argument("ids", nargs="*", metavar="ID", help="computations; all if none is given")
     one.add_argument("--minutes", type=float, required=True, help="after which it has ended")
@@ -1222,6 +1278,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--wheels", type=Path, metavar="DIR")
     one.add_argument("--data", type=Path, metavar="DIR", help="folded, or as torchvision has it")
     one.add_argument("--shards", type=Path, nargs="+", default=[], metavar="FILE")
+    one.add_argument("--keys", type=Path, metavar="FILE", help="of home: leave out what differs")
     one.add_argument("--work", type=Path, default=usual, metavar="DIR", help=f"{usual}")
     one.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     one.add_argument("--rehearse", action="store_true", help="tiny sizes")

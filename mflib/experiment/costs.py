@@ -105,10 +105,13 @@ class Case:
 
     def key(self, device: torch.device | str) -> dict[str, Any]:
         """Return the key of this row's shard on "cuda" or "cpu"."""
+        kind = torch.device(device).type
         return {
             **dataclasses.asdict(self),
             "code": sources.code_version(__name__),
-            "device": torch.device(device).type,
+            "device": kind,
+            "dtype": "float32",
+            "matrix_precision": "tf32" if kind == "cuda" else "ieee",
         }
 
 

@@ -424,7 +424,7 @@ def shards(
         for depth in sorted(grid.depths, reverse=True):
             limits = _SHARD_BYTES[device.type], _SHARD_WORK[device.type]
             for part in grid.parts(dataset, depth, *limits):
-                settings = dataclasses.asdict(part)
+                settings = dict(vars(part))
                 for other in ("depths", "seeds", "precision", "dtype", "steps"):
                     del settings[other]
                 key = {**settings, **common, "depth": depth, "seed": seed}

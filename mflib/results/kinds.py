@@ -69,7 +69,10 @@ class Computation(Protocol):
         """Return the rows of the recorded table of all shards of the part of ``group``."""
 
     def settings(self) -> dict[str, Any]:
-        """Return all settings, fit for JSON."""
+        """Return all settings, fit for JSON, by the names of its blocks."""
+
+    def block_of(self, part: str) -> str:
+        """Return the name of the block that a part of the table is of."""
 
 
 # --- networks trained at once -----------------------------------------------------------
@@ -81,13 +84,15 @@ class Block:
 
     ``grid``: the keyword arguments of ``training.Grid``, seeds included; ``at``: the numbers of
     steps after which the networks are scored, and observed where there is an ``observation``: the
-    keyword arguments of ``training.observed``. ``stage``: that of its first seed.
+    keyword arguments of ``training.observed``, each time about ``each_observation`` seconds of
+    the host. ``stage``: that of its first seed.
     """
 
     name: str
     grid: Mapping[str, Any]
     at: tuple[int, ...]
     observation: Mapping[str, Any] | None = None
+    each_observation: float = 0.0
     stage: int = 0
 
     def make(self, **changes: Any) -> Grid:
@@ -116,7 +121,8 @@ class Block:
             weights, units = 9 * grid["channels"] ** 2, grid["channels"] * places
         operations = 6 * weights * places * samples / 1.3e14
         traffic = 4 * (4 * weights + 10 * units * samples) / 4e12
-        return max(n * operations, n * traffic, least) * sum(depths) * self.at[-1]
+        training = max(n * operations, n * traffic, least) * sum(depths) * self.at[-1]
+        return training + self.each_observation * len(self.at) * len(depths)
 
     def observed(self) -> Observation | None:
         """Return what is observed, if anything is."""
@@ -222,6 +228,10 @@ class Trainability:
         for place, (name, values) in enumerate(own.items()):
             rows.insert(place, name, values)
         return rows.reset_index(drop=True)
+
+    def block_of(self, part: str) -> str:
+        """See ``Computation``."""
+        return part.rpartition("-seed")[0]
 
     def settings(self) -> dict[str, Any]:
         """See ``Computation``."""
@@ -348,6 +358,10 @@ class Entropies:
             rows.insert(place, name, getattr(settings, name))
         return rows
 
+    def block_of(self, part: str) -> str:
+        """See ``Computation``."""
+        return part.rpartition("-seed")[0]
+
     def settings(self) -> dict[str, Any]:
         """See ``Computation``."""
         return {one.name: dataclasses.asdict(one.make()) for one in self.maps}
@@ -358,10 +372,12 @@ class Entropies:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call of a computation's function: the arguments that are its own; else as ``Group``."""
+    """One call of a computation's function, a part of its own; else as ``Group``.
+
+    ``arguments``: those that are its own.
+    """
 
     name: str
-    part: str
     stage: int
     arguments: Mapping[str, Any]
     seconds: float
@@ -389,7 +405,7 @@ class Calls:
     def groups(self) -> tuple[Group, ...]:
         """See ``Computation``."""
         found = [
-            Group(one.name, one.part, one.stage, one.arguments, one.seconds) for one in self.calls
+            Group(one.name, one.name, one.stage, one.arguments, one.seconds) for one in self.calls
         ]
         return tuple(sorted(found, key=lambda group: group.stage))
 
@@ -407,6 +423,10 @@ class Calls:
 
         rows = pd.concat(shards, ignore_index=True)
         return rows.sort_values(list(self.order), ignore_index=True, kind="stable")
+
+    def block_of(self, part: str) -> str:
+        """See ``Computation``: a part is a call."""
+        return part
 
     def settings(self) -> dict[str, Any]:
         """See ``Computation``."""

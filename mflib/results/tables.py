@@ -174,8 +174,15 @@ def _recorded_parts(known: Computation, file: Path) -> dict[str, Any]:
         record = recorded.record(file)
     except recorded.Damaged:
         return {}
-    now = (_versions(known), _as_json(known.settings()))
-    return dict(record["parts"]) if (record["code"], record["settings"]) == now else {}
+    if record["code"] != _versions(known):
+        return {}
+    then, now = record["settings"], _as_json(known.settings())
+    blocks = {part: known.block_of(part) for part in _parts(known)}
+    return {
+        part: origin
+        for part, origin in record["parts"].items()
+        if part in blocks and then.get(blocks[part]) == now[blocks[part]]
+    }
 
 
 def unrecorded(known: Computation, *, rehearse: bool) -> list[str]:
@@ -279,11 +286,13 @@ def _shards_done(known: Computation, there: Mapping[str, Any], store: Store) -> 
     absent = [name for name in known.data_sets if name in check.DATA_SETS and not data.found(name)]
     if absent:
         return f"unknown: no {' and no '.join(absent)} here"
-    counts = []
-    for kind in DEVICES:
-        keys = [(group.part, key) for group in known.groups() for key in known.keys(group, kind)]
-        counts.append((sum(part in there or store.has(key) for part, key in keys), len(keys)))
-    done, of = max(counts, key=lambda count: count[0] / count[1])
+    counts = {kind: [0, 0] for kind in DEVICES}
+    for group in known.groups():  # its data are asked for once for all kinds
+        for kind, count in counts.items():
+            keys = known.keys(group, kind)
+            count[0] += sum(group.part in there or store.has(key) for key in keys)
+            count[1] += len(keys)
+    done, of = max(counts.values(), key=lambda count: count[0] / count[1])
     return f"{done} of {of}"
 
 

@@ -1,5 +1,6 @@
 """The long computations on a machine without a network: stopped, crashed, resumed, brought home."""
 
+import argparse
 import importlib.util
 import io
 import json
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mflib import results
+from mflib import paths, results
 from mflib.experiment.store import Store
 from mflib.report import provenance
 
@@ -362,3 +363,29 @@ def test_wheels_are_those_that_the_other_machine_lacks_with_what_they_need(offli
     said = call("wheels", target, "black")
     assert (said.returncode, said.stderr.count("\n")) == (2, 1)
     assert "offline: black is not in requirements.lock" in said.stderr
+
+
+def test_what_would_not_be_known_at_home_is_not_computed(offline, tmp_path, monkeypatch):
+    monkeypatch.setenv("MFLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(offline, "_without_network", lambda: None)
+    monkeypatch.setattr(paths, "build", lambda: tmp_path / "build")
+    file = tmp_path / "keys.json"
+    words = ["mft-fig2", "--rehearse", "--device", "cpu"]
+    assert offline.main(["keys", str(file), *words]) == 0
+    home = json.loads(file.read_text())
+    args = argparse.Namespace(rehearse=True, device="cpu")
+    question = {"ids": ["mft-fig2"], "kind": "cpu"}
+    groups = [
+        f"mft-fig2 {job['group']}"
+        for job in offline._list({**question, "home": home}, args)["jobs"]
+    ]
+    assert groups
+    assert set(groups) <= set(home)
+    home[groups[0]] = "0123456789abcdef"
+    said = offline._list({**question, "home": home}, args)
+    assert [f"mft-fig2 {job['group']}" for job in said["jobs"]] == groups[1:]
+    assert "other keys than at home" in said["absent"][groups[0]]
+    file.write_text("[]")
+    run = ["work", "--minutes", "2", "--out", str(tmp_path / "out"), "--keys", str(file)]
+    assert offline.main(run) == 2
+    assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import itertools
+import json
 import math
 import shutil
 
@@ -13,12 +14,26 @@ import pytest
 import torch
 
 from mflib import notebooks, paths, results
-from mflib.experiment import boundary, data, entropies, jacobian, manifold, reconstruction, training
-from mflib.experiment.store import canonical
+from mflib.experiment import (
+    boundary,
+    data,
+    entropies,
+    jacobian,
+    manifold,
+    reconstruction,
+    store,
+    training,
+)
 from mflib.results import kinds
 from mflib.theory import isometry, levy
 
 from .test_chapters import Cell, Names, Shown, chapters, code_cells, needed, run
+
+
+def canonical(settings):
+    """Return settings as text, to nine digits: critical points have the rounding of a machine."""
+    text = store.canonical(settings)
+    return json.dumps(json.loads(text, parse_float=lambda number: f"{float(number):.9g}"))
 
 
 def networks(grid, at, observation=None):

@@ -1,5 +1,6 @@
 """Recorded computations: rehearsed, stopped, resumed, damaged, stale; and how each is told."""
 
+import dataclasses
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from mflib.experiment.store import Store
 from mflib.results import kinds, registry, running, tables
 from mflib.results.terminal import app
 from mflib.sweep import launch
+from mflib.theory import mean_field
 
 HERE = Path(__file__).resolve().parents[2]
 FIG2 = "mft-fig2"
@@ -124,6 +126,36 @@ def test_groups_cover_everything_once_and_what_comes_first_is_whole_and_short(na
         for name, seconds in biggest.items():
             one = next(each for each in groups if each.what[0].name == name)
             assert seconds <= 2 * known.piece or len(one.what[2]) == 1  # shares of whole items
+
+
+def test_critical_points_are_those_of_theory():
+    line = mean_field.critical_sigma_w2("tanh", 0.05).sigma_w2
+    assert pytest.approx(float(line), rel=1e-12) == registry.LINE
+    for known, q_star in ((registry.SMALL, 1 / 64), (registry.SMALLEST, 1e-4)):
+        point = mean_field.critical_at("tanh", q_star)
+        assert known[0] == pytest.approx(float(point.sigma_w2), rel=1e-12)
+        assert known[1] == pytest.approx(float(point.sigma_b2), rel=1e-9)
+
+
+def test_what_changes_one_block_leaves_the_others_recorded(project, monkeypatch):
+    compute()
+    file = results.collect(FIG2, rehearse=True, device="cpu")
+    known = results.computation(FIG2, rehearse=True)
+    first, second = known.blocks
+    other = dataclasses.replace(second, grid={**second.grid, "learning_rate": 2e-3})
+    changed = dataclasses.replace(known, blocks=(first, other), _known={})
+    monkeypatch.setitem(registry.REGISTRY, FIG2, lambda _: changed)
+    results.computation.cache_clear()
+    assert tables.unrecorded(changed, rehearse=True) == ["cifar10-seed0"]
+    elsewhere = Store(project / "empty")
+    assert results.collect(FIG2, store=elsewhere, rehearse=True, device="cpu") == file
+    assert set(pd.read_parquet(file)["part"]) == {"mnist-seed0", "cifar10-seed0"}
+    for group in changed.groups():
+        results.compute_group(FIG2, group.name, rehearse=True, device="cpu", progress=False)
+    results.collect(FIG2, rehearse=True, device="cpu")
+    table = pd.read_parquet(file)
+    assert set(table["part"]) == {"mnist-seed0", "cifar10-seed0"}
+    assert set(table[table["part"] == "cifar10-seed0"]["learning_rate"]) == {2e-3}
 
 
 def block_seeds(block):
