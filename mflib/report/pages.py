@@ -627,7 +627,7 @@ def computations(results: Path) -> str:
             )
         )
     columns = {
-        "Id": 12, "What": 38, "Data": 14, "Parts / groups": 10, "H200, guessed": 10, "Recorded": 16,
+        "Id": 18, "What": 33, "Data": 13, "Parts / groups": 9, "H200, guessed": 11, "Recorded": 16,
     }  # fmt: skip
     return table(columns, columns.values(), rows)
 
