@@ -378,7 +378,8 @@ def test_a_damaged_run_of_a_sweep_is_done_again(executed, fault, counts, suffix)
 
 
 def test_what_the_book_shows_is_as_recorded_and_read_through_the_check():
-    files = [file for file in paths.results().iterdir() if file.suffix != ".json"]
+    found = [file for file in paths.results().rglob("*") if file.is_file()]
+    files = [file for file in found if file.suffix != ".json"]
     assert files
     for file in files:
         assert recorded.read(file)
