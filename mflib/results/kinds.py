@@ -75,6 +75,25 @@ class Computation(Protocol):
         """Return the name of the block that a part of the table is of."""
 
 
+def _coarse_first(pictures: Sequence[Block | Map], piece: float) -> tuple[Group, ...]:
+    """Return groups seed by seed, in each the coarse pictures of all first.
+
+    A group is one picture at one seed, or every n-th share of it where that takes more than about
+    ``piece`` seconds.
+    """
+    found = []
+    for one in pictures:
+        n = min(len(one.shares), max(1, math.ceil(one.seconds(one.shares) / piece)))
+        for later, seed in enumerate(one.seeds):
+            part = f"{one.name}-seed{seed}"
+            for k in range(n):
+                some = one.shares[k::n]
+                name, what = f"{part}-{k + 1}of{n}", (one, seed, some)
+                group = Group(name, part, one.stage + later, what, one.seconds(some))
+                found.append((k, group))
+    return tuple(group for _, group in sorted(found, key=lambda each: (each[1].stage, each[0])))
+
+
 # --- networks trained at once -----------------------------------------------------------
 
 
@@ -94,6 +113,16 @@ class Block:
     observation: Mapping[str, Any] | None = None
     each_observation: float = 0.0
     stage: int = 0
+
+    @property
+    def shares(self) -> tuple[Any, ...]:
+        """What a group may have every n-th of: the depths."""
+        return tuple(self.grid["depths"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Its seeds."""
+        return tuple(self.grid["seeds"])
 
     def make(self, **changes: Any) -> Grid:
         """Return the grid."""
@@ -159,19 +188,7 @@ class Trainability:
 
     def groups(self) -> tuple[Group, ...]:
         """See ``Computation``: seed by seed, in each the coarse pictures of all blocks first."""
-        found = []
-        for block in self.blocks:
-            depths = block.grid["depths"]
-            n = min(len(depths), max(1, math.ceil(block.seconds(depths) / self.piece)))
-            for later, seed in enumerate(block.grid["seeds"]):
-                part = f"{block.name}-seed{seed}"
-                for k in range(n):
-                    some = tuple(depths[k::n])
-                    found.append((k, Group(
-                        f"{part}-{k + 1}of{n}", part, block.stage + later, (block, seed, some),
-                        block.seconds(some),
-                    )))  # fmt: skip
-        return tuple(group for _, group in sorted(found, key=lambda each: (each[1].stage, each[0])))
+        return _coarse_first(self.blocks, self.piece)
 
     def keys(self, group: Group, device: str) -> list[dict[str, Any]]:
         """See ``Computation``."""
@@ -280,6 +297,20 @@ class Map:
     each: float
     stage: int = 0
 
+    @property
+    def shares(self) -> tuple[Any, ...]:
+        """What a group may have every n-th of: the σ_w²."""
+        return tuple(self.settings["sigma_w2"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Its seeds."""
+        return tuple(self.settings["seeds"])
+
+    def seconds(self, sigma_w2: Sequence[float]) -> float:
+        """Return a rough guess of the time of these networks at one seed on an H200."""
+        return len(sigma_w2) * self.each
+
     def make(self, **changes: Any) -> EntropyMap:
         """Return the settings."""
         from mflib.experiment.entropies import EntropyMap
@@ -311,18 +342,7 @@ class Entropies:
 
     def groups(self) -> tuple[Group, ...]:
         """See ``Computation``: seed by seed, in each the coarse pictures of all maps first."""
-        found = []
-        for one in self.maps:
-            every = one.settings["sigma_w2"]
-            n = min(len(every), max(1, math.ceil(len(every) * one.each / self.piece)))
-            for later, seed in enumerate(one.settings["seeds"]):
-                part = f"{one.name}-seed{seed}"
-                for k in range(n):
-                    some = every[k::n]
-                    name, what = f"{part}-{k + 1}of{n}", (one, seed, some)
-                    seconds = len(some) * one.each
-                    found.append((k, Group(name, part, one.stage + later, what, seconds)))
-        return tuple(group for _, group in sorted(found, key=lambda each: (each[1].stage, each[0])))
+        return _coarse_first(self.maps, self.piece)
 
     def keys(self, group: Group, device: str) -> list[dict[str, Any]]:
         """See ``Computation``."""
