@@ -931,41 +931,17 @@ COLOURS = {"delta-orthogonal": "C0", "gaussian": "C1"}
 
 
 def draw_race(axis, frames, window):
-    """Draw learning curves of both kinds of kernels; return the lead of the first.
-
-    ``frames``: a table of learning curves for each kind, of the same seeds. The lead in accuracy,
-    averaged over the curve, comes with its standard error, for each measure; NaN for one seed.
-    """
-    mean_of, found = {}, {}
-    for scheme, colour in COLOURS.items():
-        frame = frames[scheme]
-        for measure, style in (("train_accuracy", "-"), ("test_accuracy", ":")):
-            scores = frame.pivot(index="step", columns="seed", values=measure)
-            smooth = curves.smooth(scores.to_numpy(), window)
-            mean = smooth.mean(1)
-            mean_of[scheme, measure] = smooth.mean(0)
-            axis.plot(
-                scores.index,
-                mean,
-                style,
-                color=colour,
-                label=f"{WORD[scheme]}, {'training' if style == '-' else 'test'}",
-            )
-            if style == "-" and smooth.shape[1] > 1:
-                spread = smooth.std(1, ddof=1)
-                axis.fill_between(
-                    scores.index,
-                    mean - spread,
-                    mean + spread,
-                    color=colour,
-                    alpha=0.15,
-                    lw=0,
-                )
-    for measure in ("train_accuracy", "test_accuracy"):
-        gap = mean_of["delta-orthogonal", measure] - mean_of["gaussian", measure]
-        error = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else np.nan
-        found[measure] = (gap.mean(), error)
-    return found
+    """Draw learning curves of both kinds of kernels; return the leads of the first."""
+    found = {kind: curves.smoothed(frame, window) for kind, frame in frames.items()}
+    for kind, tables in found.items():
+        figures.learning_curves(
+            axis,
+            tables["train_accuracy"].index,
+            *tables.values(),
+            label=WORD[kind],
+            colour=COLOURS[kind],
+        )
+    return curves.leads(found["delta-orthogonal"], found["gaussian"])
 
 
 # %%
@@ -1009,8 +985,8 @@ report.figure(
     rf"training accuracy, moving average over {curve_window} scores ({curve_window * curve_steps // curve_points} steps). Dashed: chance.",
     alt="Mean lead of delta-orthogonal over Gaussian kernels, averaged over the curve: "
     + "; ".join(
-        f"{label}: training {lead[label, 'train_accuracy'][0]:.3f} ± {2 * lead[label, 'train_accuracy'][1]:.3f}, "
-        f"test {lead[label, 'test_accuracy'][0]:.3f} ± {2 * lead[label, 'test_accuracy'][1]:.3f}"
+        f"{label}: training {lead[label, 'train_accuracy'].value:.3f} ± {2 * lead[label, 'train_accuracy'].error:.3f}, "
+        f"test {lead[label, 'test_accuracy'].value:.3f} ± {2 * lead[label, 'test_accuracy'].error:.3f}"
         for label in races
     )
     + ".",
@@ -1033,12 +1009,11 @@ if full is not None:
         )
     )
     for point, frame in full_rows[full_rows.kind == "cnn"].groupby("point"):
-        frames = {scheme: frame[frame.kernels == scheme] for scheme in COLOURS}
-        both = set.intersection(*(set(one.seed) for one in frames.values()))
-        if both:
-            full_of[point] = {
-                scheme: one[one.seed.isin(both)] for scheme, one in frames.items()
-            }
+        frames = curves.at_common_seeds(
+            {scheme: frame[frame.kernels == scheme] for scheme in COLOURS}
+        )
+        if frames:
+            full_of[point] = frames
 if not full_of:
     display(Markdown(recorded.absent("mft-fig3")))
 else:
@@ -1078,21 +1053,12 @@ else:
         + full.sentence(),
         alt="Mean lead of delta-orthogonal over Gaussian kernels, averaged over the curve: "
         + "; ".join(
-            f"{full_labels[point]}: training {found['train_accuracy'][0]:.3f}, test {found['test_accuracy'][0]:.3f}"
+            f"{full_labels[point]}: training {found['train_accuracy'].value:.3f}, test {found['test_accuracy'].value:.3f}"
             for point, found in full_leads.items()
         )
         + ".",
         origin=full.record,
     )
-
-
-    def with_error(found):
-        """Write a lead with two standard errors."""
-        value, error = found
-        return f"{value:.3f}" + (
-            f" ± {2 * error:.3f}" if np.isfinite(error) else " (one seed)"
-        )
-
 
     display(
         pd.DataFrame(
@@ -1100,12 +1066,10 @@ else:
                 {
                     "point": full_labels[point],
                     "accuracy": word,
-                    "lead here": with_error(lead[full_labels[point], measure]),
-                    "lead at the paper's size": with_error(
-                        full_leads[point][measure]
-                    ),
-                    "same sign": np.sign(lead[full_labels[point], measure][0])
-                    == np.sign(full_leads[point][measure][0]),
+                    "lead here": str(lead[full_labels[point], measure]),
+                    "lead at the paper's size": str(full_leads[point][measure]),
+                    "same sign": np.sign(lead[full_labels[point], measure].value)
+                    == np.sign(full_leads[point][measure].value),
                 }
                 for point in full_points
                 for measure, word in (
@@ -1518,11 +1482,11 @@ for measure, word in (("train_accuracy", "training"), ("test_accuracy", "test"))
         statement=f"At depth 40 the {word} accuracy of delta-orthogonal convolutional networks leaves that of Gaussian ones behind.",
         source="fig. 3, §4.4",
         ours="; ".join(
-            f"{label}: lead {lead[label, measure][0]:.3f} ± {2 * lead[label, measure][1]:.3f}"
+            f"{label}: lead {lead[label, measure].value:.3f} ± {2 * lead[label, measure].error:.3f}"
             for label in races
         ),
         checks={
-            label: lead[label, measure][0] > 2 * lead[label, measure][1]
+            label: lead[label, measure].value > 2 * lead[label, measure].error
             for label in races
         },
         note=f"Lead in accuracy, averaged over {curve_steps} steps, with two standard errors over {n_seeds} seeds; {dataset}, {channels} channels.",

@@ -632,51 +632,17 @@ COLOURS = {"orthogonal": "C0", "gaussian": "C1"}
 
 
 def draw_race(axis, frames, window):
-    """Draw learning curves of two kinds of weights; return the smoothed accuracies of all seeds.
-
-    ``frames``: a table of learning curves for each kind, of the same seeds. What is returned is an
-    array (scores, seeds) for each (kind, measure).
-    """
-    found = {}
-    for ensemble, frame in frames.items():
-        for measure, style in (("train_accuracy", "-"), ("test_accuracy", ":")):
-            scores = frame.pivot(index="step", columns="seed", values=measure)
-            smooth = curves.smooth(scores.to_numpy(), window)
-            found[ensemble, measure] = smooth
-            mean = smooth.mean(1)
-            axis.plot(
-                scores.index,
-                mean,
-                style,
-                color=COLOURS[ensemble],
-                label=f"{WORD[ensemble]}, {'training' if style == '-' else 'test'}",
-            )
-            if style == "-" and smooth.shape[1] > 1:
-                spread = smooth.std(1, ddof=1)
-                axis.fill_between(
-                    scores.index,
-                    mean - spread,
-                    mean + spread,
-                    color=COLOURS[ensemble],
-                    alpha=0.15,
-                    lw=0,
-                )
-    return found
-
-
-def leads(smoothed):
-    """Return the lead of orthogonal weights, averaged over the curve, and its standard error.
-
-    One pair for each measure; the error is NaN for a single seed.
-    """
-    found = {}
-    for measure in ("train_accuracy", "test_accuracy"):
-        gap = smoothed["orthogonal", measure].mean(0) - smoothed[
-            "gaussian", measure
-        ].mean(0)
-        error = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else np.nan
-        found[measure] = (gap.mean(), error)
-    return found
+    """Draw learning curves of both kinds of weights; return the leads of the first."""
+    found = {kind: curves.smoothed(frame, window) for kind, frame in frames.items()}
+    for kind, tables in found.items():
+        figures.learning_curves(
+            axis,
+            tables["train_accuracy"].index,
+            *tables.values(),
+            label=WORD[kind],
+            colour=COLOURS[kind],
+        )
+    return curves.leads(found["orthogonal"], found["gaussian"])
 
 
 def point_title(point):
@@ -741,12 +707,12 @@ raced = {
 fig, axes = plt.subplots(1, 3, figsize=(12, 4.2), sharey=True)
 lead = {}
 for axis, label in zip(axes, races, strict=True):
-    smoothed = draw_race(
+    found_here = draw_race(
         axis,
         {ensemble: raced[label, ensemble] for ensemble in ENSEMBLES},
         curve_window,
     )
-    for measure, found in leads(smoothed).items():
+    for measure, found in found_here.items():
         lead[label, measure] = found
     axis.set(
         xlabel="training steps",
@@ -763,8 +729,8 @@ report.figure(
     rf"moving average over {curve_window} scores ({curve_window * curve_steps // curve_points} steps).",
     alt="Mean lead of orthogonal over Gaussian weights, averaged over the curve: "
     + "; ".join(
-        f"{plain(label)}: training {lead[label, 'train_accuracy'][0]:.3f} ± {2 * lead[label, 'train_accuracy'][1]:.3f}, "
-        f"test {lead[label, 'test_accuracy'][0]:.3f} ± {2 * lead[label, 'test_accuracy'][1]:.3f}"
+        f"{plain(label)}: training {lead[label, 'train_accuracy'].value:.3f} ± {2 * lead[label, 'train_accuracy'].error:.3f}, "
+        f"test {lead[label, 'test_accuracy'].value:.3f} ± {2 * lead[label, 'test_accuracy'].error:.3f}"
         for label in races
     )
     + ".",
@@ -789,12 +755,11 @@ if full is not None:
         )
     )
     for point, frame in full_rows[full_rows.kind == "fc"].groupby("point"):
-        frames = {e: frame[frame.weights == e] for e in ENSEMBLES}
-        both = set.intersection(*(set(one.seed) for one in frames.values()))
-        if both:
-            full_of[point] = {
-                e: one[one.seed.isin(both)] for e, one in frames.items()
-            }
+        frames = curves.at_common_seeds(
+            {e: frame[frame.weights == e] for e in ENSEMBLES}
+        )
+        if frames:
+            full_of[point] = frames
 if not full_of:
     display(Markdown(recorded.absent("mft-fig3")))
 else:
@@ -813,7 +778,7 @@ else:
     for axis, point in zip(full_axes[0], full_points, strict=True):
         frame = full_of[point]["orthogonal"]
         window = max(1, frame.step.nunique() // 10)
-        full_leads[point] = leads(draw_race(axis, full_of[point], window))
+        full_leads[point] = draw_race(axis, full_of[point], window)
         at = (float(frame.sigma_w2.iloc[0]), float(frame.sigma_b2.iloc[0]))
         axis.set(
             xlabel="training steps",
@@ -834,21 +799,12 @@ else:
         + full.sentence(),
         alt="Mean lead of orthogonal over Gaussian weights, averaged over the curve: "
         + "; ".join(
-            f"{point}: training {found['train_accuracy'][0]:.3f}, test {found['test_accuracy'][0]:.3f}"
+            f"{point}: training {found['train_accuracy'].value:.3f}, test {found['test_accuracy'].value:.3f}"
             for point, found in full_leads.items()
         )
         + ".",
         origin=full.record,
     )
-
-
-    def with_error(found):
-        """Write a lead with two standard errors."""
-        value, error = found
-        return f"{value:.3f}" + (
-            f" ± {2 * error:.3f}" if np.isfinite(error) else " (one seed)"
-        )
-
 
     display(
         pd.DataFrame(
@@ -856,12 +812,10 @@ else:
                 {
                     "point": plain(full_labels[point]),
                     "accuracy": word,
-                    "lead here": with_error(lead[full_labels[point], measure]),
-                    "lead at the paper's size": with_error(
-                        full_leads[point][measure]
-                    ),
-                    "same sign": np.sign(lead[full_labels[point], measure][0])
-                    == np.sign(full_leads[point][measure][0]),
+                    "lead here": str(lead[full_labels[point], measure]),
+                    "lead at the paper's size": str(full_leads[point][measure]),
+                    "same sign": np.sign(lead[full_labels[point], measure].value)
+                    == np.sign(full_leads[point][measure].value),
                 }
                 for point in full_points
                 for measure, word in (
@@ -1246,11 +1200,11 @@ for measure, word in (("train_accuracy", "training"), ("test_accuracy", "test"))
         statement=f"At depth 40 the {word} accuracy of orthogonal fully connected networks leaves that of Gaussian ones behind.",
         source="fig. 3, §4.4",
         ours="; ".join(
-            f"{plain(label)}: lead {lead[label, measure][0]:.3f} ± {2 * lead[label, measure][1]:.3f}"
+            f"{plain(label)}: lead {lead[label, measure].value:.3f} ± {2 * lead[label, measure].error:.3f}"
             for label in races
         ),
         checks={
-            plain(label): lead[label, measure][0] > 2 * lead[label, measure][1]
+            plain(label): lead[label, measure].value > 2 * lead[label, measure].error
             for label in races
         },
         note=f"Lead in accuracy, averaged over {curve_steps} steps, with two standard errors over {n_seeds} seeds; {dataset}, width {width}.",

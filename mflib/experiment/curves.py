@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,62 @@ def smooth(values: ArrayLike, window: int) -> np.ndarray:
     series = pd.DataFrame(np.asarray(values, dtype=np.float64))
     out = series.rolling(window, min_periods=1).mean().to_numpy()
     return out.reshape(np.shape(values))
+
+
+MEASURES = ("train_accuracy", "test_accuracy")
+
+
+def smoothed(frame: pd.DataFrame, window: int) -> dict[str, pd.DataFrame]:
+    """Return the smoothed accuracies of learning curves that differ in their seeds alone.
+
+    ``frame``: rows as of ``training.learning_curves``. Returns, for each of ``MEASURES``, a table
+    with a row for each step and a column for each seed, averaged as ``smooth`` does.
+    """
+    tables = {name: frame.pivot(index="step", columns="seed", values=name) for name in MEASURES}
+    return {
+        name: pd.DataFrame(smooth(table, window), index=table.index, columns=table.columns)
+        for name, table in tables.items()
+    }
+
+
+def at_common_seeds(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the rows of the seeds that all tables have; no table at all where there is none."""
+    common = set.intersection(*(set(frame["seed"]) for frame in frames.values()))
+    if not common:
+        return {}
+    return {name: frame[frame["seed"].isin(common)] for name, frame in frames.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Lead:
+    """By how much one kind of networks is ahead of another, with its standard error over seeds."""
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        if np.isfinite(self.error):
+            return f"{self.value:.3f} ± {2 * self.error:.3f}"
+        return f"{self.value:.3f} (one seed)"
+
+
+def leads(one: Mapping[str, pd.DataFrame], other: Mapping[str, pd.DataFrame]) -> dict[str, Lead]:
+    """Return the lead of ``one`` over ``other``, averaged over the curve, for each measure.
+
+    Both are what ``smoothed`` returns, of the same seeds. The error is NaN for a single seed.
+    Raises ValueError where seeds or steps differ.
+    """
+    found = {}
+    for name in MEASURES:
+        if not (
+            one[name].columns.equals(other[name].columns)
+            and one[name].index.equals(other[name].index)
+        ):
+            raise ValueError("both learning curves must have the same seeds and steps")
+        gap = one[name].to_numpy().mean(0) - other[name].to_numpy().mean(0)
+        error = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else np.nan
+        found[name] = Lead(float(gap.mean()), float(error))
+    return found
 
 
 def steps_to(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
     from plotly.graph_objects import Figure as Interactive
 
 #: Perceptually uniform and safe for the common kinds of colour blindness.
@@ -213,6 +214,29 @@ def depth_map(
     if lines:
         map_legend(ax)
     return mesh
+
+
+def learning_curves(
+    axis: Axes,
+    steps: ArrayLike,
+    train: ArrayLike,
+    test: ArrayLike,
+    *,
+    label: str,
+    colour: str,
+) -> None:
+    """Draw training (solid) and test (dotted) accuracy over steps: the mean over networks.
+
+    ``train`` and ``test``: (steps, networks). The band is one standard deviation of ``train``.
+    """
+    x = np.asarray(steps)
+    for values, style, word in ((train, "-", "training"), (test, ":", "test")):
+        scores = np.asarray(values)
+        mean = scores.mean(1)
+        axis.plot(x, mean, style, color=colour, label=f"{label}, {word}")
+        if style == "-" and scores.shape[1] > 1:
+            spread = scores.std(1, ddof=1)
+            axis.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
 
 
 def map_legend(

@@ -130,3 +130,35 @@ def test_depths_that_were_not_learnt_are_left_out_and_named():
 def test_bad_values_are_named(call, says):
     with pytest.raises(ValueError, match=says):
         call(curve([0, 1], [0.1, 0.9]))
+
+
+def race(seeds, offset=0.0):
+    rows = [
+        {"step": step, "seed": seed, "train_accuracy": offset + step / 10 + seed / 100,
+         "test_accuracy": step / 10}
+        for seed in seeds for step in (0, 1, 2)
+    ]  # fmt: skip
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
+
+
+def test_leads_are_means_over_the_curve_with_errors_over_seeds():
+    ahead, behind = race([0, 1, 3]), race([0, 1, 3])
+    ahead["train_accuracy"] += 0.1 + 0.02 * ahead["seed"]  # gaps 0.10, 0.12, 0.16
+    found = curves.leads(curves.smoothed(ahead, 1), curves.smoothed(behind, 1))
+    gaps = np.array([0.10, 0.12, 0.16])
+    assert found["train_accuracy"].value == pytest.approx(gaps.mean())
+    assert found["train_accuracy"].error == pytest.approx(gaps.std(ddof=1) / np.sqrt(3))
+    assert str(found["train_accuracy"]) == "0.127 ± 0.035"
+    assert found["test_accuracy"].value == found["test_accuracy"].error == 0
+    single = curves.leads(curves.smoothed(race([2], 0.5), 2), curves.smoothed(race([2]), 2))
+    assert str(single["train_accuracy"]) == "0.500 (one seed)"
+
+
+def test_only_seeds_of_all_kinds_are_compared():
+    frames = curves.at_common_seeds({"one": race([0, 1, 2]), "other": race([1, 2, 5])})
+    assert {name: set(frame["seed"]) for name, frame in frames.items()} == {
+        "one": {1, 2}, "other": {1, 2},
+    }  # fmt: skip
+    assert curves.at_common_seeds({"one": race([0]), "other": race([1])}) == {}
+    with pytest.raises(ValueError, match="same seeds and steps"):
+        curves.leads(curves.smoothed(race([0]), 1), curves.smoothed(race([1]), 1))
