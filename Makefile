@@ -20,16 +20,19 @@ STUDENTS ?= students.csv
 .PHONY: help setup classroom cluster book test lint bench results faults assignments tokens clean
 
 help:
-	@echo 'make book    execute every notebook and build the book (what is up to date is kept)'
-	@echo 'make test    run the tests'
-	@echo 'make lint    check style and types'
-	@echo 'make bench   run the benchmarks; one JSON line per measurement'
-	@echo 'make results  compute what is missing of the full-scale tables in results/ (hours on a GPU; EXECUTOR=slurm on a cluster)'
-	@echo 'make faults  break everything on purpose, count what comes of it, and write the tables in results/ (half an hour)'
-	@echo 'make assignments   make the course folder (COURSE=course): every assignment checked, its release without solutions'
-	@echo 'make tokens  give every id in STUDENTS=students.csv a token, in COURSE/tokens.csv'
-	@echo 'make setup   make the environment, .venv, that all of these use; make classroom adds nbgrader and JupyterLab, make cluster what sends sweeps to Slurm and Kubernetes'
-	@echo 'make clean   remove what was made, but neither .venv nor results nor courses nor runs kept with -o'
+	@echo 'make book         execute every notebook and build the book (what is up to date is kept)'
+	@echo 'make test         run the tests'
+	@echo 'make lint         check style and types'
+	@echo 'make bench        run the benchmarks; one JSON line per measurement'
+	@echo 'make results      compute what is missing of the full-scale tables in results/ (hours on a GPU; EXECUTOR=slurm on a cluster)'
+	@echo 'make faults       break everything on purpose, count what comes of it, and write the tables in results/ (half an hour)'
+	@echo 'make assignments  make the course folder (COURSE=course): every assignment checked, its release without solutions'
+	@echo 'make tokens       give every id in STUDENTS=students.csv a token, in COURSE/tokens.csv'
+	@echo 'make setup        make the environment, .venv, that all of these use'
+	@echo 'make classroom    add nbgrader and JupyterLab to it'
+	@echo 'make cluster      add what sends sweeps to Slurm and Kubernetes'
+	@echo 'make clean        remove what was made, but not .venv, results, courses, runs/ and notebooks kept with -o'
+	@echo 'Another Python than python3:  make PYTHON=python3.12 book'
 
 setup:
 	@$(HAVE_PYTHON)

@@ -2,7 +2,7 @@
 
     python benchmarks/reconstruction.py [--device cuda] [--depth 100] [--shrinking] [--data mnist]
 
-What is measured, and how: ``mflib.experiment.costs``. The last line of a case compares it with
+What is measured, and how: ``mflib.experiment._costs``. The last line of a case compares it with
 what is aimed at: a faithful prediction within an epoch, a reduced one within 0.15, the closed form
 within 0.05. ``--critical`` adds a search for the critical σ_w², ``--agree`` the cutoffs of each
 prediction.
@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mflib.experiment import costs, descent, reconstruction
+from mflib.experiment import _costs, costs, descent, reconstruction
 from mflib.experiment._devices import resolve_device
 from mflib.experiment.networks import FullyConnected
 from mflib.theory import mean_field
@@ -34,7 +34,7 @@ def measure(options: argparse.Namespace) -> None:
     """Measure one case, and what else was asked for."""
     case, device = costs.from_options(options), resolve_device(options.device)
     lines = []
-    for line in costs.measure(case, device):
+    for line in _costs.measure(case, device):
         lines.append(line)
         print(json.dumps(line), flush=True)
     found = {line["measured"]: line.get("epochs") for line in lines}
@@ -55,13 +55,13 @@ def measure(options: argparse.Namespace) -> None:
     )
     if not options.agree and not options.critical:
         return
-    dataset = costs.inputs(case, device)
+    dataset = _costs.inputs(case, device)
     precision = "tf32" if device.type == "cuda" else "ieee"
     with descent.matmul_precision(precision):
         if options.agree:
 
             def drawn(seed: int) -> FullyConnected:
-                return costs.draw(case, dataset.x_train.shape[1], seed, device)
+                return _costs.draw(case, dataset.x_train.shape[1], seed, device)
 
             batch = min(case.batch_size, len(dataset.x_train))
             agreement(drawn, dataset.x_train, dataset.x_test[:400], batch, report)
@@ -78,11 +78,11 @@ def agreement(
 ) -> None:
     """Report the cutoff of three networks after the whole pass, the reduced one, and none."""
     steps = len(x) // batch
-    fewer = {"steps": steps // costs.FEWER, "batch_size": costs.REDUCED_BATCH}
-    fewer["learning_rate"] = costs.FEWER * costs.RATE
+    fewer = {"steps": steps // _costs.FEWER, "batch_size": _costs.REDUCED_BATCH}
+    fewer["learning_rate"] = _costs.FEWER * _costs.RATE
     for name, images, settings in (
         ("cutoff, faithful", x, {"batch_size": batch}),
-        ("cutoff, reduced", x[: fewer["steps"] * costs.REDUCED_BATCH], fewer),
+        ("cutoff, reduced", x[: fewer["steps"] * _costs.REDUCED_BATCH], fewer),
         ("cutoff, closed-form", x[:4000], {"mode": "closed-form", "steps": steps}),
     ):
         found = reconstruction.predict(
@@ -93,7 +93,7 @@ def agreement(
 
 
 def critical(
-    case: costs.Case, x: Tensor, device: torch.device, report: Callable[..., None]
+    case: _costs.Case, x: Tensor, device: torch.device, report: Callable[..., None]
 ) -> None:
     """Report the critical σ_w² of a search, beside that of infinite width."""
     exact = float(mean_field.critical_sigma_w2("tanh", 0.05).sigma_w2)
@@ -107,7 +107,7 @@ def critical(
             )
         )  # fmt: skip
 
-    total = costs.seconds(search, device)
+    total = _costs.seconds(search, device)
     found = spent[0]
     report(
         "critical sigma_w2", value=round(found.value, 3), infinite_width=round(exact, 3),

@@ -5,7 +5,7 @@ range, ``[lo, hi]`` with either end open as ``(lo`` or ``hi)``, or in the choice
 list the range holds for each entry, and ``each`` may stand before it.
 
 Right before that, between commas, a comment may state rules: for a list ``rising`` (each entry
-above the one before) and ``at least N`` (entries), as in
+above the one before) and ``at least N`` or ``exactly N`` (entries), as in
 ``# depths of the grids, rising, at least 3, each [1, 1000]``; for any parameter ``not OTHER`` (its
 value differs from that of the parameter OTHER), as in ``# the second set, not dataset {a, b}``.
 """
@@ -13,6 +13,7 @@ value differs from that of the parameter OTHER), as in ``# the second set, not d
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import io
 import itertools
@@ -32,8 +33,10 @@ _INTERVAL = re.compile(
 )
 _CHOICES = re.compile(r"\{(?P<items>[^{}]+)\}$")
 _RULE = re.compile(
-    r",\s*(?:(?P<rising>rising)|at least (?P<at_least>\d+)|not (?P<differs_from>[^\W\d]\w*))$"
+    r",\s*(?:(?P<rising>rising)|at least (?P<at_least>\d+)|exactly (?P<exactly>\d+)"
+    r"|not (?P<differs_from>[^\W\d]\w*))$"
 )
+_RULES: dict[str, type] = {"rising": bool, "at_least": int, "exactly": int, "differs_from": str}
 
 
 @dataclass(frozen=True)
@@ -67,17 +70,20 @@ class Choices:
 class Rules:
     """What a comment states beside a range.
 
-    ``rising`` and ``at_least`` are of a list's entries; ``differs_from`` names another parameter.
+    ``rising``, and ``at_least`` or ``exactly`` so many, are of a list's entries; ``differs_from``
+    names another parameter.
     """
 
     rising: bool = False
     at_least: int | None = None
+    exactly: int | None = None
     differs_from: str | None = None
 
     def words(self) -> list[str]:
         """Return the rules as a comment writes them."""
         words = ["rising"] if self.rising else []
         words += [f"at least {self.at_least}"] if self.at_least is not None else []
+        words += [f"exactly {self.exactly}"] if self.exactly is not None else []
         return words + ([f"not {self.differs_from}"] if self.differs_from else [])
 
 
@@ -132,7 +138,7 @@ def _rules(comment: str) -> tuple[str, Rules]:
         kind = str(found.lastgroup)
         if kind in stated:
             raise ValueError(f"the comment states {found[0].strip(', ')!r} beside another such")
-        stated[kind] = {"rising": bool, "at_least": int, "differs_from": str}[kind](found[kind])
+        stated[kind] = _RULES[kind](found[kind])
         comment = comment[: found.start()].rstrip(" ,")
     return comment, Rules(**stated)
 
@@ -214,8 +220,11 @@ def parse(source: str) -> dict[str, Parameter]:
         try:
             base, is_list, optional = _annotation(node.annotation)
             meaning, rules, allowed = _range(comment, base)
-            if not is_list and (rules.rising or rules.at_least is not None):
-                raise ValueError(f"'{rules.words()[0]}' is a rule for lists, and it is none")
+            of_lists = dataclasses.replace(rules, differs_from=None).words()
+            if of_lists and not is_list:
+                raise ValueError(f"'{of_lists[0]}' is a rule for lists, and it is none")
+            if rules.at_least is not None and rules.exactly is not None:
+                raise ValueError(f"'{of_lists[-2]}' and '{of_lists[-1]}': one of them is enough")
             default = ast.literal_eval(node.value)
         except ValueError as error:
             raise ValueError(f"parameter {name!r}: {error}") from None
@@ -255,6 +264,8 @@ def _advice(parameter: Parameter) -> str:
     within = ", rising" if rules.rising else ""
     if rules.at_least is not None:
         within += f", at least {rules.at_least} long"
+    if rules.exactly is not None:
+        within += f", exactly {rules.exactly} long"
     if rules.differs_from is not None:
         within += f", other than {rules.differs_from}"
     if parameter.allowed:
@@ -307,8 +318,8 @@ def check(parameter: Parameter, value: Any) -> Any:
     """Return ``value`` in the parameter's type: an int becomes a float where one is asked for.
 
     Raises ValueError with one sentence that names the value, what is allowed and an example, if
-    the type is another, an entry is out of range, not a number, or a list is empty, shorter than
-    it must be or not rising.
+    the type is another, an entry is out of range, not a number, or a list is empty, shorter or
+    longer than it must be or not rising.
     """
     if value is None and parameter.optional:
         return None
@@ -322,8 +333,11 @@ def check(parameter: Parameter, value: Any) -> Any:
     if not value:
         raise ValueError(f"{parameter.name} = [] is empty: {_advice(parameter)}")
     entries = [_check_scalar(parameter, entry) for entry in value]
-    if len(entries) < (parameter.rules.at_least or 1):
+    least = parameter.rules.exactly or parameter.rules.at_least or 1
+    if len(entries) < least:
         raise ValueError(f"{parameter.name} = {shown(value)} is too short: {_advice(parameter)}")
+    if len(entries) > (parameter.rules.exactly or math.inf):
+        raise ValueError(f"{parameter.name} = {shown(value)} is too long: {_advice(parameter)}")
     if parameter.rules.rising and any(a >= b for a, b in itertools.pairwise(entries)):
         raise ValueError(f"{parameter.name} = {shown(value)} does not rise: {_advice(parameter)}")
     return entries

@@ -131,6 +131,14 @@ def table(name: str, **options: Any) -> pd.DataFrame:
     return readers[suffix](io.BytesIO(read(paths.results() / name)), **options)
 
 
+def origin(name: str) -> dict[str, Any]:
+    """Return the record of a table of results/, by its file's name, for `report.figure`.
+
+    Raises Damaged as `read`.
+    """
+    return record(paths.results() / name)
+
+
 def arrays(name: str) -> dict[str, np.ndarray]:
     """Return the arrays of a file of results/, by its name (.npz).
 
@@ -164,24 +172,30 @@ class Recorded:
         """The parts that are not recorded."""
         return list(self.record["missing"])
 
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds of the parts that are recorded, rising."""
-        return sorted({seed for part in self.record["parts"].values() for seed in part["seeds"]})
+    def sentence(self, start: str = "") -> str:
+        """Say where, how and when it was computed, and what of it is missing.
 
-    def sentence(self) -> str:
-        """Say where, how and when it was computed, and what of it is missing."""
-        parts = self.record["parts"].values()
-        precision = "; ".join(sorted({part["precision"] for part in parts}))
-        n, missing = sum(part["shards"] for part in parts), self.missing
+        Of all parts, or of those alone whose names begin with ``start``. Raises ValueError where
+        none of these is recorded.
+        """
+        parts = [part for name, part in self.record["parts"].items() if name.startswith(start)]
+        if not parts:
+            raise ValueError(f"no part of {self.record['title']!r} begins with {start!r}")
+        missing = sum(name.startswith(start) for name in self.missing)
+        seeds = sorted({seed for part in parts for seed in part["seeds"]})
+
+        def all_of(name: str) -> str:
+            return "; ".join(sorted({part[name] for part in parts}))
+
         said = (
-            f"Recorded on {self.record['device']} ({precision}), {self.record['computed'][:10]}, "
-            f"in {_time(self.record['seconds'])}, from {n} shards"
+            f"Recorded on {all_of('device')} ({all_of('precision')}), "
+            f"{max(part['computed'] for part in parts)[:10]}, "
+            f"in {_time(sum(part['seconds'] for part in parts))}, "
+            f"from {sum(part['shards'] for part in parts)} shards"
         )
-        if self.seeds:
-            many = "seeds" if len(self.seeds) > 1 else "seed"
-            said += f"; {many} {', '.join(map(str, self.seeds))}"
-        of = f" {len(parts)} of {len(parts) + len(missing)} parts so far." if missing else ""
+        if seeds:
+            said += f"; {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
+        of = f" {len(parts)} of {len(parts) + missing} parts so far." if missing else ""
         return f"{said}.{of}"
 
 

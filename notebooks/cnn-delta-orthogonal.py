@@ -817,7 +817,8 @@ report.figure(
 )
 
 # %% [markdown]
-# The same curve bounds all three. It knows the activation and the two variances, and neither the architecture nor the data.
+# A multiple of one and the same curve bounds all three, and the three multiples are close to each other; at this budget most lie somewhat below the published 4.5. $\xi_c$ knows the activation and the two variances, and neither the
+# architecture nor the data; the multiple depends on data and training time too, as {doc}`fc-theory` measures.
 
 # %% [markdown]
 # ### At the paper's size
@@ -993,7 +994,7 @@ report.figure(
 )
 
 # %% [markdown]
-# On the critical line the lead is steady; at the printed, chaotic point Gaussian networks differ widely from seed to seed, and the lead is mostly theirs that stay behind.
+# On the critical line the lead is steady; at the printed, chaotic point Gaussian networks differ widely from seed to seed, and most of the lead comes from the few that stay behind.
 #
 # ### The race at the paper's size
 #
@@ -1050,7 +1051,7 @@ else:
         rf"{full_settings['readout']} readout; {full_settings['steps']:,} steps of {full_settings['batch_size']} samples, learning rate {np.ravel(full_settings['learning_rate'])[0]:g}): Gaussian kernels against delta-orthogonal ones; seeds: "
         + ", ".join(f"{n} {full_labels[p]}" for p, n in full_n.items())
         + "; moving average over a tenth of the scores. Dashed: chance. "
-        + full.sentence(),
+        + full.sentence("cnn-"),
         alt="Mean lead of delta-orthogonal over Gaussian kernels, averaged over the curve: "
         + "; ".join(
             f"{full_labels[point]}: training {found['train_accuracy'].value:.3f}, test {found['test_accuracy'].value:.3f}"
@@ -1169,7 +1170,7 @@ report.figure(
 # Xiao and others {cite}`xiao2018dynamical` go to 10,000 layers and reach 99 % on MNIST and 82 % on CIFAR-10. Two more settings matter at this depth. The first is the
 # precision: TF32, in which GPUs like to multiply, rounds a weight by up to $2^{-11}$ of itself, which is more than $\sigma_w^2$ is above 1. The second are the biases.
 # With $\delta$ the gradient at a layer's output, a bias has the gradient $\delta$ and a weight $\delta\,y$, where $y$ has the variance $q$. So all biases of a
-# layer together move the output $1/(k^2Cq)$ times as much as its weights do ($k^2C$ inputs each). With $q\approx1/D$ that grows with the depth; what biases do is the same for all inputs, and a learning rate that
+# layer together move the output $1/((2k+1)^2Cq)$ times as much as its weights do ($(2k+1)^2C$ inputs each). With $q\approx1/D$ that grows with the depth; what biases do is the same for all inputs, and a learning rate that
 # suits the weights then drowns the differences between images. So here the biases stay as they are drawn (`deep_biases`).
 
 # %% tags=["hide-input", "full-scale"]
@@ -1359,7 +1360,7 @@ report.figure(
 # %% [markdown]
 # Averaging over places costs nearly everything, for the reason given below; a first kernel that skips pixels and a readout that starts too small cost part of it.
 # Two ingredients matter less at this depth than at ten times as many layers: a larger $q^*$, whose relative variance is still of order 1 here, and the Gaussian kernels, which still learn.
-# On the right, the learning rate that serves best falls as the network gets deeper.
+# On the right, the largest learning rate that a network bears falls as it gets deeper, and with it the range in which to look for the best one.
 
 # %% [markdown]
 # ## Where theory and experiment part

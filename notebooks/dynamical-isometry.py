@@ -170,7 +170,8 @@ def plain(label):
 # walks through the upper half plane of $w$ along the curve on which the right-hand side is real. In polar
 # coordinates that curve is a graph, one angle for each radius {cite}`belinschi2005partially,deng2017continuity`, so each of its points is
 # found by a safeguarded root search, at depth 10,000 as easily as at depth 2. Nothing in {eq}`eq-iso-master` cancels when
-# the depth is large: $t$ is a weighted mean of the squared slopes. Where $\varphi'$ takes a value with finite probability,
+# the depth is large: for orthogonal weights $t$ is a mean of the squared slopes with the complex weights $1/(w-s)$, for Gaussian ones a sum with $1/(1-s/w)$, and neither is a
+# difference of nearly equal numbers. Where $\varphi'$ takes a value with finite probability,
 # as for ReLU and hard-tanh, some of the mass may sit in atoms; it is counted apart.
 
 
@@ -796,7 +797,7 @@ else:
         rf"{np.ravel(full_settings['learning_rate'])[0]:g}, batches of {full_settings['batch_size']}; {full_settings['steps']:,} steps), orthogonal weights against Gaussian ones; seeds: "
         + ", ".join(f"{n} {plain(full_labels[p])}" for p, n in full_n.items())
         + "; mean, band of one standard deviation for the training accuracy, moving average over a tenth of the scores. "
-        + full.sentence(),
+        + full.sentence("fc-"),
         alt="Mean lead of orthogonal over Gaussian weights, averaged over the curve: "
         + "; ".join(
             f"{point}: training {found['train_accuracy'].value:.3f}, test {found['test_accuracy'].value:.3f}"
@@ -858,11 +859,12 @@ best_rates = {
 
 # %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(7.2, 4.4))
-exponents, race_text = {}, {}
+exponents, race_text, stuck = {}, {}, False
 for (ensemble, table), mark in zip(race.items(), "so", strict=True):
     by_depth = table.groupby("depth").steps
     mean, spread = by_depth.mean(), by_depth.std(ddof=1)
     arrived = np.isfinite(mean)
+    stuck |= bool((~arrived).any())
     axis.errorbar(
         mean.index[arrived],
         mean[arrived],
@@ -906,6 +908,9 @@ axis.set(
 )
 every_depth = sorted({*growth_depths, *growth_deeper})
 axis.set_xticks(every_depth, every_depth)
+lowest, highest = axis.get_ylim()
+step_ticks = [d * 10**k for k in range(7) for d in (1, 2, 5) if lowest <= d * 10**k <= highest]
+axis.set_yticks(step_ticks, [f"{steps:,}" for steps in step_ticks])
 axis.minorticks_off()
 axis.legend()
 
@@ -926,8 +931,12 @@ report.figure(
     fig,
     "iso-growth",
     caption=rf"Steps to {growth_target:.0%} training accuracy against depth, at the best of {len(growth_rates)} learning rates for each depth: mean "
-    rf"and standard deviation over {len(race_seeds)} seeds (tanh, critical, $q^*={growth_q_star:g}$, width {width}, {dataset}). Open triangles at the top: not reached "
-    f"within {growth_steps} steps in every seed.",
+    rf"and standard deviation over {len(race_seeds)} seeds (tanh, critical, $q^*={growth_q_star:g}$, width {width}, {dataset})."
+    + (
+        f" Open triangles at the top: depths at which at least one seed did not arrive within {growth_steps} steps."
+        if stuck
+        else ""
+    ),
     alt=". ".join(
         f"{ensemble}: steps by depth {race_text[ensemble]}; best rates from {best_rates[ensemble].max():g} to {best_rates[ensemble].min():g}; "
         f"exponent {exponent_text(exponents[ensemble])}"
@@ -1036,11 +1045,11 @@ report.figure(
     caption=rf"Steps to {growth_target:.0%} training accuracy of critical networks of depth {curve_depth} against the relative variance of $\lambda$ "
     rf"that theory predicts for them, at the best of {len(growth_rates[1::2])} rates; mean and standard deviation over {len(race_seeds)} seeds. Points above the dotted line "
     f"did not arrive within {growth_steps} steps.",
-    alt=f"Rank correlation {rank:.2f} over {len(order)} kinds of networks. "
+    alt=f"Rank correlation {rank:.2f} over {len(order)} kinds of networks, between variance and median steps. "
     + "; ".join(
         f"{n} {e} q* = {q:g}: variance {row.variance:.2g}, "
         + (
-            f"{row.steps:.0f} steps"
+            f"median {row.steps:.0f} steps"
             if np.isfinite(row.steps)
             else f"not within {growth_steps} steps"
         )
@@ -1365,6 +1374,6 @@ report.erratum(
 #    orthogonal weights and as $e\,D\,\mu_2/\mu_1^2$ with Gaussian ones. Where in {numref}`iso-reach` does that law set in?
 # 5. Run `mflib run dynamical-isometry -p growth_q_star=0.4 -o isometry.ipynb`. What becomes of the race in
 #    {numref}`iso-growth`, and what does {eq}`eq-iso-variance` say about it?
-# 6. How wide must a Gaussian network of depth 80 be to reach 70 % within 150 steps? Vary `width` and
-#    compare with the guess that depth over width decides.
+# 6. How wide must a Gaussian network of depth 80 be to reach 70 % within 150 steps? Set `growth_depths=5,10,20,40,80`
+#    and `growth_steps=150`, vary `width`, and compare with the guess that depth over width decides.
 # 7. *(open)* Follow the relative variance of $\lambda$ during training. Does the network stay near isometry, and does it matter?

@@ -657,6 +657,11 @@ def draw(axis, frame, name, bias, guess, result, title):
     return mesh
 
 
+def multiple_text(result):
+    """Say what the fitted multiple is, if there is one."""
+    return f"k = {describe(result)['k']}" if np.isfinite(result.k.value) else "no boundary"
+
+
 def describe(result):
     """One row of the table of fits."""
     k, rank = result.k, result.spearman
@@ -674,11 +679,15 @@ def describe(result):
 
 # %% tags=["hide-input"]
 def pictures_of(full, names):
-    """Return the networks of the recorded pictures of these names, by (name, steps)."""
+    """Return the networks of the recorded pictures of these names, by (name, steps).
+
+    Where the paper's own grid is recorded, it is that, else a coarser one.
+    """
     found = {}
     blocks = full.table.part.str.replace(r"-seed\d+$", "", regex=True)
     for name in names:
-        rows, settings = full.table[blocks == name], full.record["settings"][name]
+        fine = blocks == f"{name}-fine"
+        rows, settings = full.table[fine if fine.any() else blocks == name], full.record["settings"][name]
         if len(rows):
             levels = rows.sigma_w2.unique()
             scales = mean_field.fixed_point(
@@ -712,7 +721,7 @@ def draw_recorded(full, pictures, identifier, what):
             axis, picture, first.activation, float(first.sigma_b2), guessing(picture), found, title
         )
         said.append(
-            f"{title}: best accuracy {picture.train_accuracy.max():.2f}, k = {describe(found)['k']}, "
+            f"{title}: best accuracy {picture.train_accuracy.max():.2f}, {multiple_text(found)}, "
             f"rank correlation {describe(found)['rank correlation with D/ξ_c']}"
         )
         about = {"activation": first.activation, "data": first.dataset, "steps": n}
@@ -722,10 +731,11 @@ def draw_recorded(full, pictures, identifier, what):
     fig.colorbar(mesh, ax=axes, label="training accuracy, from guessing to 1")
     used = full.record["settings"][next(iter(pictures))[0]]
     seeds = sum(picture.seed.nunique() for picture in pictures.values()) / len(pictures)
+    grids = {f"{p.sigma_w2.nunique()} × {p.depth.nunique()}" for p in pictures.values()}
     report.figure(
         fig,
         identifier,
-        caption=f"{what} Width {used['width']}, batches of {used['batch_size']}, learning rate "
+        caption=f"{what} {' and '.join(sorted(grids))} points, width {used['width']}, batches of {used['batch_size']}, learning rate "
         f"{float(np.ravel(used['learning_rate'])[0]):g}, mean over {seeds:.2g} seeds. Lines: the published boundary "
         r"$4.5\,\xi_c$ and the fitted multiple.",
         alt="; ".join(said) + ".",
@@ -753,10 +763,10 @@ mesh = draw(axis, frames["tanh"], "tanh", bias_odd, chance, fits["tanh"], f"tanh
 fig.colorbar(mesh, ax=axis, label="training accuracy")
 
 
-def settings_text(n_steps):
+def settings_text(n_steps, rate=learning_rate):
     """Say how a grid was trained, for its caption."""
     return (
-        f"width {width}, {n_steps} steps of {batch_size} samples, learning rate {learning_rate:g}, "
+        f"width {width}, {n_steps} steps of {batch_size} samples, learning rate {rate:g}, "
         f"momentum {momentum:g}, {n_seeds} seeds"
     )
 
@@ -847,7 +857,7 @@ report.figure(
     rf"momentum {relu_momentum:g}, sigmoid with learning rate {sigmoid_learning_rate:g}, and shallower networks). ReLU has no "
     r"$\xi_c$ beyond $\sigma_w^2=2$, and the sigmoid's stays below one layer.",
     alt="; ".join(
-        f"{name}: best accuracy {frames[name].train_accuracy.max():.2f}, k = {describe(fits[name])['k']}"
+        f"{name}: best accuracy {frames[name].train_accuracy.max():.2f}, {multiple_text(fits[name])}"
         for name in biases
     )
     + ".",
@@ -913,7 +923,7 @@ report.figure(
     fig,
     "fc-sigmoid",
     caption=r"Left: depth scale of the sigmoid at $\sigma_b^2=0.09$; shaded, the range of the paper's experiment. Right: "
-    rf"training accuracy around its critical weight variance ({dataset}; {settings_text(steps)}, but learning rate {sigmoid_learning_rate:g}).",
+    rf"training accuracy around its critical weight variance ({dataset}; {settings_text(steps, sigmoid_learning_rate)}).",
     alt=f"ξ_c is at most {np.max(sigmoid_scales.xi_c):.2f} layers for weight variances of 1 to 4 and diverges at {at_line:.1f}. "
     f"Best accuracy near the line {near.train_accuracy.max():.2f}, against {frames['sigmoid'].train_accuracy.max():.2f} at 1 to 4.",
 )
@@ -965,7 +975,7 @@ report.figure(
     caption=rf"tanh networks on three data sets ({settings_text(compared_at)}); the colours run from chance to 1 for each set. "
     f"Noise has {4 * batch_size} samples with random labels of two classes.",
     alt="; ".join(
-        f"{name}: k = {describe(result)['k']}, rank correlation {describe(result)['rank correlation with D/ξ_c']}"
+        f"{name}: {multiple_text(result)}, rank correlation {describe(result)['rank correlation with D/ξ_c']}"
         for name, result in set_fits.items()
     )
     + ".",
@@ -1022,7 +1032,9 @@ rows += [("sigmoid, σ_w² 60 to 160", dataset, steps, near_fit, near)]
 rows += [("tanh", name, compared_at, set_fits[name], sets[name][0]) for name in sets if name != dataset]
 pd.DataFrame(
     [
-        {"activation": a, "data": d, "steps": n} | describe(result) | {"with D alone": f"{depth_alone(frame):.2f}"}
+        {"activation": a, "data": d, "steps": n}
+        | {name: said for name, said in describe(result).items() if name != "networks"}
+        | {"rank correlation with D alone": f"{depth_alone(frame):.2f}", "networks": result.n}
         for a, d, n, result, frame in rows
     ]
 ).style.hide(axis="index")
@@ -1096,7 +1108,7 @@ report.figure(
     caption=rf"Left: fitted multiple of $\xi_c$ for tanh on {dataset} after different numbers of steps, with 95 % bootstrap intervals. "
     rf"Right: training accuracy of critical tanh networks of depth {max(depths)} after {scored_at[-1]} steps against their width; "
     "mean and standard deviation over 3 seeds.",
-    alt="; ".join(f"k = {describe(result)['k']} after {n} steps" for n, result in time_fits.items())
+    alt="; ".join(f"{multiple_text(result)} after {n} steps" for n, result in time_fits.items())
     + "; accuracy at criticality "
     + ", ".join(f"{a:.2f} at width {n}" for n, a in accuracy_by_width.items())
     + ".",
@@ -1297,7 +1309,7 @@ def boundary_claim(identifier, statement, name, source, *, bias, n_steps=steps, 
         identifier,
         statement=statement,
         source=source,
-        ours=f"k = {describe(result)['k']} after {n_steps} steps, ρ = {rank.value:.2f} (with D alone {baseline:.2f})",
+        ours=f"{multiple_text(result)} after {n_steps} steps, ρ = {rank.value:.2f} (with D alone {baseline:.2f})",
         paper="k = 4.5",
         checks={
             "D/ξ_c ranks the accuracies, and better than D alone": rank.upper < 0 and rank.value < baseline,
@@ -1356,7 +1368,7 @@ report.claim(
     source="§4.3, fig. 2",
     statement="The boundary does not depend on the data set.",
     paper="same boundary",
-    ours="; ".join(f"{name}: k = {describe(r)['k']}" for name, r in set_fits.items()),
+    ours="; ".join(f"{name}: {multiple_text(r)}" for name, r in set_fits.items()),
     checks={
         "k ξ_c describes every set better than a constant guess": all(
             r.misclassified < r.base_rate for r in set_fits.values()
@@ -1530,7 +1542,7 @@ report.erratum(
 )
 
 # %% [markdown]
-# **Information does not propagate only in order.** The abstract has it "only when the network architecture
+# **Information does not propagate only in order.** The abstract has it that "information can only propagate when the network architecture
 # is in the ordered phase". Both phases have a finite $\xi_c$, and close to the line it is as long on the
 # chaotic side as on the ordered one.
 

@@ -15,7 +15,7 @@
 #
 # ## What you will see
 #
-# So far every weight was Gaussian, and criticality was a line that had to be hit. The second of the three papers
+# So far weights were Gaussian or orthogonal, and criticality was a line that had to be hit. The second of the three papers
 # {cite}`qu2022extended` draws weights from a law with a power-law tail, and argues that the line then opens into a region.
 # This chapter computes that region exactly, in seconds where the paper used a cluster, and asks what in it survives. You will see
 #
@@ -130,7 +130,7 @@ def plus_minus(values):
 #
 # In its order:
 #
-# 1. With $\alpha$ the stability index, and a Gaussian at $\alpha=2$: the weights of pretrained networks have heavy tails: of 699 weight matrices, 99.72 % have a fitted stability index below
+# 1. The weights of pretrained networks have heavy tails: of 699 weight matrices, 99.72 % have a fitted stability index $\alpha$ (2 for a Gaussian) below
 #    1.95, the Shapiro–Wilk test rejects 99.57 % as Gaussian, and a stable law never fits worse than a Gaussian. Heavy tails
 #    emerge while a network with Gaussian weights is trained (§A, fig. 1).
 # 2. A length map for heavy-tailed weights has a fixed point for every activation with $\varphi(x)=o(|x|)$ (§B, eqs. 4 and 5).
@@ -285,7 +285,7 @@ report.figure(
     "against the same with the entries in random order. Right: how many entries beyond the largest existing one the fit expects; about 1 (dashed) if it were right.",
     alt=f"{shares.share['alpha < 1.95']:.0%} of the indices lie below 1.95, their median is {fitted.alpha.median():.2f}; balanced, the median is {balanced.alpha_balanced.median():.2f}, shuffled and balanced {balanced.alpha_balanced_shuffled.median():.2f}. "
     f"The median number of entries expected beyond the largest is {fitted.beyond_stable.median():.0f}.",
-    scale="recorded",
+    origin=recorded.origin("levy-phase-diagram-weights.csv"),
 )
 
 # %% tags=["hide-input"]
@@ -915,7 +915,7 @@ report.figure(
     rf"{eigen_networks} sampled matrices of {eigen_width} neurons (mean ± two standard errors). Below: the eigenvalues of one such matrix each, within $|\mathrm{{Re}}|,|\mathrm{{Im}}|\le3$; the circle is $|z|=1$.",
     alt=f"At weight scale {shown_gain:g} the share of eigenvalues outside the unit circle is "
     + ", ".join(f"{outside[a]:.3f} (alpha {a:g})" for a in density_alphas)
-    + "; the largest modulus of a sampled matrix is "
+    + "; the largest modulus in a sampled matrix has the median "
     + ", ".join(f"{furthest[a]:.2f} (alpha {a:g})" for a in density_alphas)
     + ".",
 )
@@ -1393,7 +1393,7 @@ report.figure(
     r"prediction {eq}`eq-levy-vectors` (lines, nothing fitted) and a random direction (dashed). Right: predicted $D_2$ of right eigenvectors over the phase plane, with the paper's ordered line.",
     alt="D_2: "
     + "; ".join(
-        f"{side} eigenvectors at alpha {a:g} {r.dimension:.2f} ± {2 * r.error:.2f}"
+        f"{side} eigenvectors at alpha {a:g} {r.dimension:.3f} ± {2 * r.error:.3f}"
         for (a, side), r in d2.items()
     )
     + f"; a random direction {flat2:.2f}. Over the plane D_2 runs from {plane_dimensions.min():.2f} to {plane_dimensions.max():.2f} and rises with alpha.",
@@ -1511,7 +1511,7 @@ report.figure(
     rf"mean ± two standard errors over {watched_networks} networks, test accuracy in the legend).",
     alt="D_2 before and after: "
     + "; ".join(
-        f"alpha {a:g}: {after[a, 0][0]:.2f} and {after[a, watched_steps][0]:.2f} ± {2 * after[a, watched_steps][1]:.2f}"
+        f"alpha {a:g}: {after[a, 0][0]:.3f} and {after[a, watched_steps][0]:.3f} ± {2 * after[a, watched_steps][1]:.3f}"
         for a in density_alphas
     )
     + f"; a random direction {flat[-1]:.2f}.",
@@ -2209,7 +2209,7 @@ else:
 #
 # **Heavy tails of trained weights**, of those that were looked at here, are not the tails of this theory: see {numref}`levy-weights`.
 #
-# Not computed here: the paper's claims that any $\varphi(x)=o(|x|)$ will do (see the [slips](levy-errata)) and that only the tail of the weights' law matters.
+# Not computed here: the paper's claim that only the tail of the weights' law matters. (That any $\varphi(x)=o(|x|)$ will do is refuted among the [slips](levy-errata).)
 #
 # ## Verdicts
 
@@ -2561,7 +2561,7 @@ report.claim(
     "levy-fig3-multifractal",
     statement="At initialisation right eigenvectors are multifractal with heavy tails and delocalised with Gaussian weights.",
     source="§C, §E, fig. S2a",
-    ours=f"D_2 = {heavy.dimension:.2f} ± {2 * heavy.error:.2f} (α = {density_alphas[0]:g}), {light.dimension:.2f} ± {2 * light.error:.2f} (α = {density_alphas[1]:g}), random direction {flat2:.2f}",
+    ours=f"D_2 = {heavy.dimension:.3f} ± {2 * heavy.error:.3f} (α = {density_alphas[0]:g}), {light.dimension:.3f} ± {2 * light.error:.3f} (α = {density_alphas[1]:g}), random direction {flat2:.3f}",
     checks={
         f"α = {heavy_alpha:g}: far below a random direction": heavy.dimension
         + 4 * heavy.error
@@ -2584,7 +2584,7 @@ report.claim(
     + "; ".join(
         f"α = {a:g}: "
         + ", ".join(
-            f"{after[a, s][0]:.2f} ± {2 * after[a, s][1]:.2f}" for s in watched_at
+            f"{after[a, s][0]:.3f} ± {2 * after[a, s][1]:.3f}" for s in watched_at
         )
         for a in density_alphas
     ),

@@ -70,6 +70,17 @@ class Dataset:
             object.__setattr__(self, "_fingerprint", found)
         return str(self.__dict__["_fingerprint"])
 
+    def to(self, device: torch.device | str) -> Dataset:
+        """Return the same data on a device, with the fingerprint where it was computed already."""
+        names = ("x_train", "y_train", "x_test", "y_test")
+        moved = {name: getattr(self, name).to(device) for name in names}
+        if all(moved[name] is getattr(self, name) for name in names):
+            return self
+        found = dataclasses.replace(self, **moved)
+        if "_fingerprint" in self.__dict__:
+            object.__setattr__(found, "_fingerprint", self.__dict__["_fingerprint"])
+        return found
+
 
 @dataclasses.dataclass(frozen=True)
 class _Raw:
@@ -196,6 +207,18 @@ def load(
         input_range=(lo, hi),
         checksum=raw.checksum(),
     )
+
+
+def check_same(
+    known: Dataset, name: str, dtype: torch.dtype, input_range: tuple[float, float]
+) -> None:
+    """Raise ValueError unless a data set is of this name, dtype and range."""
+    found = known.name, known.x_train.dtype, known.input_range
+    if found != (name, dtype, input_range):
+        raise ValueError(
+            f"dataset is {found[0]} as {found[1]} in {list(found[2])}, but the settings ask for "
+            f"{name} as {dtype} in {list(input_range)}: give what their load() returns, or none"
+        )
 
 
 def names() -> tuple[str, ...]:

@@ -201,6 +201,7 @@ def entropies(
     store: Store | None = None,
     device: torch.device | str = "auto",
     progress: bool = True,
+    dataset: data.Dataset | None = None,
 ) -> pd.DataFrame:
     """Return what the layers of untrained networks still know: a row per (σ_w², seed, layer).
 
@@ -212,13 +213,15 @@ def entropies(
 
     Each network is a shard: with a ``store``, those that it holds are read, and a run that was
     stopped goes on where it was. Networks are drawn on the CPU, the same on every device, and all
-    else is computed on ``device``, in float32 without TF32 (or in float64).
+    else is computed on ``device``, in float32 without TF32 (or in float64). ``dataset`` is what
+    ``settings.load()`` returns, for a caller that has it already.
 
-    Raises ValueError for settings that the data cannot satisfy and activations that overflow,
-    DataUnavailable where the data set is not to be had.
+    Raises ValueError for settings that the data cannot satisfy, for data of other settings and
+    activations that overflow, DataUnavailable where the data set is not to be had.
     """
     where = resolve_device(device)
-    dataset = settings.load(where)
+    dataset = settings.load(where) if dataset is None else dataset.to(where)
+    data.check_same(dataset, settings.dataset, _DTYPES[settings.dtype], _INPUT_RANGE)
     wanted = list(shards(settings, dataset, device=where))
 
     def compute(place: int, advance: _shards.Advance) -> pd.DataFrame:

@@ -160,6 +160,11 @@ class Grid:
         return self.learning_rate  # type: ignore[return-value]
 
     @property
+    def inputs_within(self) -> tuple[float, float]:
+        """The range of the inputs: ``input_range``, or the paper's for the activation."""
+        return self.input_range or data.input_range(self.activation)
+
+    @property
     def bias_variances(self) -> tuple[float, ...]:
         """One σ_b² for each σ_w²."""
         if isinstance(self.sigma_b2, tuple):
@@ -245,7 +250,7 @@ class Grid:
         """Load the data set of the grid; raises what ``data.load`` raises."""
         return data.load(
             self.dataset,
-            input_range=self.input_range or data.input_range(self.activation),
+            input_range=self.inputs_within,
             device=device,
             dtype=DTYPES[self.dtype],
             **self.dataset_options,
@@ -260,6 +265,7 @@ def trainability(
     progress: bool = True,
     memory_limit: int | None = None,
     checkpoint_every: float = _checkpoints.EVERY,
+    dataset: data.Dataset | None = None,
 ) -> pd.DataFrame:
     """Train every network of a grid and return one row each.
 
@@ -275,13 +281,16 @@ def trainability(
     CPU that changes no bit of theirs where ``batch_size`` is a multiple of 32.
     ``checkpoint_every``: with a store, the state of a shard in training is kept after so many
     seconds, at least twenty times as many as that takes, and a run that was stopped goes on from
-    there, to the same bits; infinite to keep none.
+    there, to the same bits; infinite to keep none. ``dataset`` is what ``grid.load()`` returns, for
+    a caller that has it already.
 
-    Raises ValueError for settings that the data cannot satisfy, DataUnavailable where the data
-    set is not to be had, MemoryError where one network alone does not fit.
+    Raises ValueError for settings that the data cannot satisfy and for data of other settings,
+    DataUnavailable where the data set is not to be had, MemoryError where one network alone does
+    not fit.
     """
     at = (grid.steps,)
-    table = _run(grid, at, None, store, device, progress, memory_limit, checkpoint_every)
+    limits = memory_limit, checkpoint_every
+    table = _run(grid, at, None, store, device, progress, *limits, dataset)
     return table.drop(columns="step")
 
 
@@ -294,6 +303,7 @@ def learning_curves(
     progress: bool = True,
     memory_limit: int | None = None,
     checkpoint_every: float = _checkpoints.EVERY,
+    dataset: data.Dataset | None = None,
 ) -> pd.DataFrame:
     """Train as ``trainability`` does, scoring after each number of steps in ``at``.
 
@@ -301,7 +311,8 @@ def learning_curves(
     further column ``step``.
     """
     steps = _rising(grid, at)
-    return _run(grid, steps, None, store, device, progress, memory_limit, checkpoint_every)
+    limits = memory_limit, checkpoint_every
+    return _run(grid, steps, None, store, device, progress, *limits, dataset)
 
 
 def observed(
@@ -316,6 +327,7 @@ def observed(
     progress: bool = True,
     memory_limit: int | None = None,
     checkpoint_every: float = _checkpoints.EVERY,
+    dataset: data.Dataset | None = None,
 ) -> pd.DataFrame:
     """Train as ``learning_curves`` does, and let a function look into the networks on the way.
 
@@ -336,7 +348,8 @@ def observed(
     if store is not None:
         observation.key()  # said before any work
     steps = _rising(grid, at)
-    return _run(grid, steps, observation, store, device, progress, memory_limit, checkpoint_every)
+    limits = memory_limit, checkpoint_every
+    return _run(grid, steps, observation, store, device, progress, *limits, dataset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -446,12 +459,14 @@ def _run(
     progress: bool,
     memory_limit: int | None,
     checkpoint_every: float,
+    known: data.Dataset | None,
 ) -> pd.DataFrame:
     where = resolve_device(device)
     if memory_limit is not None:
         _checks.count("memory_limit", memory_limit, 0)
     every = _checkpoints.seconds(checkpoint_every)
-    dataset = grid.load(where)
+    dataset = grid.load(where) if known is None else known.to(where)
+    data.check_same(dataset, grid.dataset, DTYPES[grid.dtype], grid.inputs_within)
     _check_batches(grid, dataset)
     wanted = list(
         shards(

@@ -88,8 +88,8 @@ def figure(
     alt : what a reader who cannot see it needs, plain text with at least one number
     width : share of the text's width, in percent
     seed, device, scale : where they differ from `report.begin`
-    origin : the record of the long computation that it is drawn from (``recorded.computation``),
-        which says all of that instead
+    origin : the record of the table that it is drawn from (``recorded.computation``,
+        ``recorded.origin``), which says all of that instead
     interactive : a plotly figure of the same data, which takes the picture's place in the book
         where scripts run; in print and without scripts the picture stays
 

@@ -139,12 +139,16 @@ def collect(
 
 
 def of_record(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the record of a long computation says of its provenance, as in `collect`."""
-    seeds = sorted({seed for part in origin["parts"].values() for seed in part["seeds"]})
+    """Return what the record of a table says of its provenance, as in `collect`.
+
+    One that is not of a long computation has the scale "recorded", and no seed of its own.
+    """
+    parts = origin.get("parts", {}).values()
+    seeds = sorted({seed for part in parts for seed in part["seeds"]})
     return {
-        "scale": "paper",
+        "scale": "paper" if parts else "recorded",
         "device": f"{origin['device']}, {origin['computed'][:10]}",
-        "seed": ", ".join(map(str, seeds)),
+        "seed": ", ".join(map(str, seeds)) or None,
         **{name: origin[name] for name in ("commit", "versions", "seconds", "command")},
     }
 
@@ -153,7 +157,8 @@ def line(record: dict[str, Any]) -> str:
     """Return the provenance as one line of plain text, as printed under each figure."""
     used = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     took = "" if record["seconds"] is None else f" · {record['seconds']:g} s"
+    seed = "" if record["seed"] is None else f" · seed {record['seed']}"
     return (
-        f"{record['scale']} scale · {record['device']} · seed {record['seed']}{took} · "
+        f"{record['scale']} scale · {record['device']}{seed}{took} · "
         f"commit {record['commit']} · {used} · recompute: {record['command']}"
     )

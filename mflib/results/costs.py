@@ -22,7 +22,7 @@ def _case(index: int, rehearse: bool) -> costs.Case:
 
 def keys(index: int, rehearse: bool, *, device: str) -> list[dict[str, Any]]:
     """Return the key of the shard of one case."""
-    return [_case(index, rehearse).key(device)]
+    return [costs.key(_case(index, rehearse), device)]
 
 
 def measure(

@@ -217,6 +217,7 @@ class Trainability:
         block, seed, depths = group.what
         grid, seen = block.make(seeds=(seed,), depths=depths), block.observed()
         common = {"at": block.at, "store": store, "device": device, "progress": progress}
+        common["dataset"] = _dataset(grid)
         if seen is None:
             training.learning_curves(grid, **common)
         else:
@@ -268,10 +269,10 @@ _KEPT = 2  # data sets, of which CIFAR-10 takes most of a gigabyte
 
 def _dataset(settings: Any) -> Any:
     """Return the data of a grid or map; the last ones stay, since neighbours often share them."""
+    inside = getattr(settings, "inputs_within", None)
     wanted = (
-        *(type(settings), settings.dataset, getattr(settings, "input_range", None)),
-        settings.dtype,
-        *(settings.activation, sorted(settings.dataset_options.items())),
+        *(type(settings), settings.dataset, settings.dtype, inside),
+        sorted(settings.dataset_options.items()),
     )
     for known, dataset in _loaded:
         if known == wanted:
@@ -364,7 +365,10 @@ class Entropies:
 
         one, seed, some = group.what
         settings = one.make(sigma_w2=some, seeds=(seed,))
-        entropies.entropies(settings, store=store, device=device, progress=progress)
+        dataset = _dataset(settings)
+        entropies.entropies(
+            settings, store=store, device=device, progress=progress, dataset=dataset
+        )
 
     def table(self, group: Group, shards: list[pd.DataFrame]) -> pd.DataFrame:
         """See ``Computation``: the columns of ``entropies.entropies`` with the map's."""

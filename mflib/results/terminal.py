@@ -66,7 +66,9 @@ def _run_from_terminal(
         int | None, typer.Option("--jobs", "-j", min=1, help="Groups side by side.")
     ] = None,
     executor: Annotated[str, typer.Option(help="local, slurm or kubernetes.")] = "local",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would run.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only list what would run.")
+    ] = False,
     snakemake: Annotated[str, typer.Option(help="Further options of Snakemake.")] = "",
 ) -> None:
     """Compute what is missing, the most telling first, and record what is complete.

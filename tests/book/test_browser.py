@@ -99,7 +99,10 @@ def test_chapter_numbers_its_figures_and_gives_their_provenance(chromium, site, 
         assert len(captions) >= 4
         for caption in captions:
             assert re.match(r"Fig\. \d+", caption), caption
-            source = r"seed \d+.* commit \w+.*recompute: mflib (results )?run"
+            source = (
+                r"(seed \d+|recorded scale).* commit \w+.*"
+                r"recompute: (mflib (results )?run|python tools/record_)"
+            )
             assert re.search(source, caption, re.DOTALL), caption
         assert page.locator(".verdict-box").count() > 0
     finally:

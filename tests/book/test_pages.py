@@ -284,3 +284,14 @@ def test_what_safety_costs_is_shown_as_times_or_as_a_share(tmp_path):
     shown = pages.with_recorded("% recorded: faults-overhead", tmp_path)
     assert "  - 6.5 s\n  - 6.1 s, plain papermill\n  - 1.07 (0.98 to 1.20)\n  - 1.20\n" in shown
     assert "  - 1.2 % (1.1 % to 1.3 %)\n  - 2 %\n" in shown
+
+
+def test_the_parameters_are_folded_under_a_heading_of_their_own():
+    source = "seed: int = 0  # seed [0, 9]"
+    cell = v4.new_code_cell(source=source, metadata={"tags": ["parameters"]})
+    injected = v4.new_code_cell(source="seed = 4", metadata={"tags": ["injected-parameters"]})
+    chapter = pages.chapter("one", notebook(cell, injected))
+    (shown,) = (c for c in chapter.notebook.cells if "parameters" in pages.tags(c))
+    assert shown.source == source.replace("= 0", "= 4")
+    assert "hide-input" in shown.metadata["tags"]
+    assert shown.metadata["mystnb"]["code_prompt_show"] == "Parameters of this chapter"

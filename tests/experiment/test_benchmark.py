@@ -97,6 +97,12 @@ def test_the_bytes_and_operations_of_a_step_are_those_counted_by_hand():
     assert script["step_flops"](network, 7) == 2 * 7 * (up + down + at_weights)
 
 
+def is_ratio(ratio, seconds, epoch, half=0.5e-4):
+    """Tell whether it is one of numbers that are all rounded to four decimals."""
+    least = (seconds - half) / (epoch + half) - half
+    return least <= ratio <= (seconds + half) / max(epoch - half, 1e-12) + half
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_reconstruction(run, device):
     given = ("--device", device, "--rehearse", "--shrinking")
@@ -111,8 +117,8 @@ def test_reconstruction(run, device):
     found = {line["measured"]: line for line in lines}
     assert found["goals"]["epochs"] == {name: found[name]["epochs"] for name in kinds[1:4]}
     for name in kinds[1:4]:
-        ratio = found[name]["seconds"] / found["epoch"]["seconds"]
-        assert found[name]["epochs"] == pytest.approx(ratio, rel=0.03, abs=1e-3)
+        taken = found[name]["seconds"], found["epoch"]["seconds"]
+        assert is_ratio(found[name]["epochs"], *taken)
         assert found[name]["seconds"] > found[name]["evaluation_seconds"]
         assert found["goals"]["reached"][name] == (
             found[name]["epochs"] <= found["goals"]["at_most"][name]
@@ -125,12 +131,12 @@ def test_costs_of_a_case_are_kept_and_say_what_is_wrong(tmp_path, monkeypatch):
     wide, shrinking = costs.paper_cases(rehearse=True)
     assert [case.shape for case in costs.paper_cases()] == ["wide", "shrinking"] * 2
     assert [case.width for case in costs.paper_cases()] == [784, 784, 1024, 1024]
-    assert wide.key("cpu") != wide.key("cuda")
+    assert costs.key(wide, "cpu") != costs.key(wide, "cuda")
     store = Store(tmp_path)
     table = costs.table([shrinking], store=store, device="cpu", progress=False)
-    assert store.has(shrinking.key("cpu"))
+    assert store.has(costs.key(shrinking, "cpu"))
     row = table.iloc[0]
-    assert row.faithful_epochs == pytest.approx(row.faithful_seconds / row.epoch_seconds, rel=0.03)
+    assert is_ratio(row.faithful_epochs, row.faithful_seconds, row.epoch_seconds)
     assert row.peak_mib > 100
     assert np.isfinite(table.select_dtypes("number").to_numpy(float)).all()
     monkeypatch.setattr(costs, "row", lambda *_: pytest.fail("it is kept"))

@@ -367,3 +367,12 @@ def test_what_the_data_cannot_satisfy_is_refused_before_any_work(change, message
     with pytest.raises(ValueError, match=re.escape(message)):
         run(dataclasses.replace(SMALL, **change), store=Store(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+def test_images_that_are_at_hand_are_not_loaded_again(monkeypatch):
+    at_hand, table = SMALL.load(), run()
+    monkeypatch.setattr(EntropyMap, "load", lambda *_: pytest.fail("they are at hand"))
+    pd.testing.assert_frame_equal(run(dataset=at_hand), table, check_exact=True)
+    wrong = dataclasses.replace(SMALL, dtype="float64")
+    with pytest.raises(ValueError, match=r"dataset is digits .* the settings ask for .*float64"):
+        run(wrong, dataset=at_hand)

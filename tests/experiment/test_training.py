@@ -931,3 +931,25 @@ def test_interrupting_a_grid_is_clean_and_keeps_what_is_done(tmp_path):
     assert "of 24 shards, all kept" in errors
     assert shards(store) >= 2
     assert not list(store.rglob("*.part"))
+
+
+def test_data_that_are_at_hand_are_not_loaded_again(tmp_path, monkeypatch):
+    grid = dataclasses.replace(SMALL, depths=(3,), seeds=(0,))
+    at_hand, table = grid.load(), run(grid)
+    monkeypatch.setattr(data, "load", lambda *_, **__: pytest.fail("they are at hand"))
+    store = Store(tmp_path)
+    assert same(run(grid, dataset=at_hand, store=store), table)
+    monkeypatch.setattr(data, "_digest", lambda _: pytest.fail("their fingerprint is known"))
+    assert at_hand.to("cpu") is at_hand
+    elsewhere = at_hand.to("meta")  # a device that is none of the host's
+    assert elsewhere.x_train.device.type == "meta"
+    assert elsewhere.fingerprint() == at_hand.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "change", [{"activation": "sigmoid"}, {"dtype": "float64"}, {"dataset": "wine"}]
+)
+def test_data_of_other_settings_are_refused(change):
+    grid = dataclasses.replace(SMALL, **change)
+    with pytest.raises(ValueError, match=r"dataset is digits .*, but the settings ask for "):
+        run(grid, dataset=SMALL.load())

@@ -101,8 +101,10 @@ def _bad_value(parameter: Parameter) -> st.SearchStrategy[str] | None:
     if parameter.rules.rising and len(good) > 1:
         kinds.append(st.just(",".join(reversed(good))))
         kinds.append(places.map(lambda place: among(good[place - 1], place or len(good))))
-    if (parameter.rules.at_least or 1) > 1:
+    if (parameter.rules.exactly or parameter.rules.at_least or 1) > 1:
         kinds.append(st.just(good[0]))
+    if parameter.rules.exactly is not None:
+        kinds.append(st.just(",".join([*good, good[-1]])))
     return st.one_of(kinds)
 
 

@@ -69,6 +69,7 @@ depths: list[int] = [1, 2, 3]  # depths, not all that there are, rising, at leas
 first: str = "a"  # one of the sets {a, b}
 second: str = "b"  # another of the sets, not first {a, b, c}
 third: str | None = None  # a third, not first, {a, b, c}
+ends: list[int] = [1, 3]  # two ends, rising, exactly 2, each [1, 1000]
 """
 )
 
@@ -92,6 +93,17 @@ def test_a_list_gets_through_exactly_if_it_keeps_its_rules(depths: list[int]) ->
         with pytest.raises(ValueError, match=r"empty|too short|does not rise") as refusal:
             parameters.check(RULED["depths"], depths)
         assert "rising, at least 3 long, each entry within [1, 1000]" in str(refusal.value)
+
+
+@given(st.lists(st.integers(1, 6), max_size=4))
+def test_a_list_of_a_stated_length_has_that_length(ends: list[int]) -> None:
+    assert RULED["ends"].range == "rising, exactly 2, each [1, 1000]"
+    if len(ends) == 2 and ends[0] < ends[1]:
+        assert parameters.check(RULED["ends"], ends) == ends
+    else:
+        with pytest.raises(ValueError, match=r"empty|too short|too long|does not rise") as refusal:
+            parameters.check(RULED["ends"], ends)
+        assert "rising, exactly 2 long, each entry within [1, 1000]" in str(refusal.value)
 
 
 @given(*(st.sampled_from(choices) for choices in ("ab", "abc", ("a", "b", "c", None))))
@@ -121,9 +133,13 @@ def test_parameters_that_must_differ_do(first: str, second: str, third: str | No
         ("x: list[int] = []  # nothing in it", "empty"),
         ("x: list[int] = [2, 1]  # falling, rising, each [0, 4]", "does not rise"),
         ("x: list[int] = [1]  # few, at least 2, each [0, 4]", "too short"),
+        ("x: list[int] = [1]  # many, exactly 2, each [0, 4]", "too short"),
+        ("x: list[int] = [1, 2]  # few, exactly 1, each [0, 4]", "too long"),
+        ("x: list[int] = [1]  # both, at least 1, exactly 1, each [0, 4]", "one of them"),
         ("x: list[int] = [1, 2]  # said twice, rising, rising, each [0, 4]", "another such"),
         ("x: int = 1  # no list, rising [0, 4]", "rule for lists"),
         ("x: int = 1  # no list, at least 1 [0, 4]", "rule for lists"),
+        ("x: int = 1  # no list, exactly 1 [0, 4]", "rule for lists"),
         ("x: int = 1  # about whom, not y [0, 4]", "'not y' names no other"),
         ("x: int = 1  # about itself, not x [0, 4]", "'not x' names no other"),
         ("x: int = 1  # first [0, 4]\ny: int = 1  # second, not x [0, 4]", "value of x too"),

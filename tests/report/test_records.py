@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mflib import report
+from mflib import recorded, report
 from mflib.report import claims, figures, provenance
 
 
@@ -69,6 +69,25 @@ def test_figure_carries_picture_caption_alt_and_provenance(published):
     assert kind["mflib"] == {"kind": "figure-caption", "id": "fc-line"}
     assert "mflib run test-chapter" in caption["text/markdown"]
     assert plt.get_fignums() == []
+
+
+def test_a_figure_of_a_recorded_table_says_where_the_table_came_from(
+    published, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MFLIB_RESULTS", str(tmp_path))
+    command = "python tools/record_one.py"
+    recorded.write(tmp_path / "one.csv", b"a\n1\n", command=command, code="c", seconds=12.34)
+    origin = recorded.origin("one.csv")
+    report.figure(a_figure(), "fc-line", caption="A line.", alt="From 0 to 1.", origin=origin)
+    line = provenance.line(published[0][1]["mflib"]["provenance"])
+    assert line.startswith(
+        f"recorded scale · {origin['device']}, {origin['computed'][:10]} · 12.3 s"
+    )
+    assert "seed" not in line
+    assert line.endswith(f"recompute: {command}")
+    (tmp_path / "one.json").write_text("{}")
+    with pytest.raises(recorded.Damaged, match="not as it was written"):
+        recorded.origin("one.csv")
 
 
 def test_an_interactive_figure_is_shown_beside_its_picture(published):

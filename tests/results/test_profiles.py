@@ -99,6 +99,10 @@ ASKING = (
 
 # Blocks that no chapter asks for by itself: it reads their recorded tables alone.
 ALONE = {
+    "mft-fig1": {
+        "relu-fine", "arctan-fine", "softsign-fine", "sigmoid-fine", "sigmoid-line-fine",
+    },
+    "mft-fig2": {"mnist-fine", "cifar10-fine"},
     "recon-fig3": {"epochs200"},
     "recon-fig4": {"faithful"},
     "recon-fig5": {"text-faithful"},

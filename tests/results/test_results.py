@@ -164,12 +164,26 @@ def block_seeds(block):
 
 def test_settings_are_those_of_the_chapter_so_that_it_reads_these_shards():
     values = notebooks.plan("fc-theory", "paper").values
+    pictures = [
+        block for name in ("mft-fig1", "mft-fig2") for block in results.computation(name).blocks
+    ]
+    # each also at the paper's own 90 × 91 points, which no chapter asks for
+    coarse = [block for block in pictures if not block.name.endswith("-fine")]
+    for block, fine in zip(coarse, [each for each in pictures if each not in coarse], strict=True):
+        assert fine.name == f"{block.name}-fine"
+        own = {"depths": list(range(10, 101)), "seeds": [0]}
+        assert len(fine.grid["sigma_w2"]) == 90
+        assert {name: list(fine.grid[name]) for name in own} == own
+        points = {name: fine.grid[name] for name in ("sigma_w2", *own)}
+        assert {**block.grid, **points} == dict(fine.grid)
+        assert [fine.grid["sigma_w2"][k] for k in (0, -1)] == [
+            block.grid["sigma_w2"][k] for k in (0, -1)
+        ]
     blocks = {
         (block.grid["dataset"], block.grid.get("activation", "tanh"), block.grid["sigma_w2"][0]): (
             block
         )
-        for name in ("mft-fig1", "mft-fig2")
-        for block in results.computation(name).blocks
+        for block in coarse
     }
     assert len(blocks) == 7
     for block in blocks.values():
