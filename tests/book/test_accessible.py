@@ -6,7 +6,14 @@ import re
 
 import pytest
 
-from .visits import OF_COLOUR, PAGES, Visit, grave_findings
+from .visits import (
+    CHAPTERS,
+    OF_COLOUR,
+    ONE_WORD_OF_EACH_KIND,
+    PAGES,
+    Visit,
+    grave_findings,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -51,6 +58,7 @@ def test_page_is_sound_and_accessible(context, site, name):
     assert without_alt == []
     # Folded code is part of the page too.
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate(ONE_WORD_OF_EACH_KIND) >= 20 or name not in CHAPTERS
     # One visit serves both schemes: of what axe-core looks for, only colours change with them.
     for scheme, rules in (("light", ()), ("dark", OF_COLOUR)):
         page.emulate_media(color_scheme=scheme)
