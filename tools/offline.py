@@ -493,8 +493,6 @@ def unpack(archives: Sequence[Path], store: Any) -> tuple[list[str], list[str], 
     Those are the names of the shards that are new there, of those that it had, and a sentence for
     everything that is damaged. Nothing is extracted to a place that an archive names.
     """
-    import numpy as np
-
     from mflib.experiment.store import ShardDamaged, Store
 
     new, known, damaged = [], [], []
@@ -540,18 +538,36 @@ def unpack(archives: Sequence[Path], store: Any) -> tuple[list[str], list[str], 
                     new.append(record.stem)
             for file in begun:
                 try:
-                    with np.load(file, allow_pickle=False) as arrays:
-                        key = json.loads(str(arrays["key"]))
-                        for name in arrays.files:
-                            arrays[name]  # reads it, and its checksum
+                    key, far = state_of(file)
                     if apart.partial_path(key) != file:
                         raise ValueError("its name is not that of its key")
                 except Exception as error:  # whatever a damaged archive brings numpy to
                     damaged.append(f"{archive.name}: {file.name} is damaged: {error}")
                     continue
-                if not store.has(key):
+                if not store.has(key) and far > known_state(store.partial_path(key)):
                     write(store.partial_path(key), file.read_bytes())
     return new, known, damaged
+
+
+def state_of(file: Path) -> tuple[dict[str, Any], tuple[int, int]]:
+    """Return the key of a shard in training, and how far it is: parts that are done, steps.
+
+    Raises what a damaged file brings numpy to.
+    """
+    import numpy as np
+
+    with np.load(file, allow_pickle=False) as arrays:
+        found = {name: arrays[name] for name in arrays.files}  # reads all, and the checksums
+    header = json.loads(found["header"].tobytes())
+    return json.loads(str(found["key"])), (len(header["done"]), int(header["steps"]))
+
+
+def known_state(file: Path) -> tuple[int, int]:
+    """Return how far a state is that is kept already: nowhere where it is missing or damaged."""
+    try:
+        return state_of(file)[1]
+    except Exception:  # whatever a damaged file brings numpy to
+        return (-1, -1)
 
 
 def take(args: argparse.Namespace) -> int:

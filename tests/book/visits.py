@@ -51,13 +51,13 @@ OF_COLOUR = ("color-contrast", "link-in-text-block")
 #: kind stands for all: a long chapter has thirty thousand, most of what axe-core looks at.
 ONE_WORD_OF_EACH_KIND = """() => {
   const seen = new Set();
-  for (const word of document.querySelectorAll("main pre span")) {
+  for (const word of document.querySelectorAll("main pre span, main .sig span")) {
     let kind = "";
     for (let e = word; e && e.tagName !== "MAIN"; e = e.parentElement) kind += ">" + e.className;
     if (seen.has(kind)) word.replaceWith(...word.childNodes);
     seen.add(kind);
   }
-  document.querySelectorAll("main pre").forEach(code => code.normalize());
+  document.querySelectorAll("main pre, main .sig").forEach(code => code.normalize());
   return seen.size;
 }"""
 

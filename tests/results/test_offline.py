@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import io
+import itertools
 import json
 import os
 import shutil
@@ -278,6 +279,32 @@ def test_groups_that_do_not_fit_are_not_begun_and_failing_ones_set_aside(offline
     assert run.throughput() == {"slow": 1.2, "ok": 12.0}
 
 
+def a_state(steps, parts=0, numbers=100):
+    """Return the arrays of a shard in training that is so far."""
+    header = json.dumps({"steps": steps, "done": [0] * parts}).encode()
+    return {"header": np.frombuffer(header, np.uint8), "x": np.arange(float(numbers))}
+
+
+def test_of_two_states_of_a_shard_the_one_that_is_further_stays(offline, tmp_path):
+    archives = []
+    for k, state in enumerate([a_state(40), a_state(70), a_state(5, parts=1), a_state(90)]):
+        work = tmp_path / f"work{k}"
+        (work / "cache" / "shards").mkdir(parents=True)
+        Store(work / "cache" / "shards").write_partial({"k": 0}, state)
+        assert offline.pack(work, tmp_path / f"out{k}", offline.PIECE) == (0, 0)
+        archives += (tmp_path / f"out{k}").glob("*.tar")
+    for order in itertools.permutations(range(4)):
+        home = Store(tmp_path / "home" / "".join(map(str, order)))
+        for n, k in enumerate(order, start=1):
+            assert offline.unpack([archives[k]], home) == ([], [], [])
+            kept = json.loads(home.get_partial({"k": 0})["header"].tobytes())
+            best = max(order[:n], key=[0, 1, 3, 2].__getitem__)
+            assert (kept["steps"], len(kept["done"])) == [(40, 0), (70, 0), (5, 1), (90, 0)][best]
+    home.partial_path({"k": 0}).write_bytes(b"torn")
+    assert offline.unpack(archives[:1], home) == ([], [], [])
+    assert home.get_partial({"k": 0})["x"].shape == (100,)
+
+
 def test_archives_stay_under_the_limit_and_leave_nothing_out_for_good(offline, tmp_path):
     work, out = tmp_path / "work", tmp_path / "out"
     store = Store(work / "cache" / "shards")
@@ -285,7 +312,7 @@ def test_archives_stay_under_the_limit_and_leave_nothing_out_for_good(offline, t
         store.write({"k": k}, pd.DataFrame({"x": np.random.default_rng(k).random(1500)}))
     names = {store.name({"k": k}) for k in range(8)}
     offline.write_json(work / "came.json", [came := store.name({"k": 0})])
-    store.write_partial({"k": "begun"}, {"x": np.arange(100.0)})
+    store.write_partial({"k": "begun"}, a_state(3))
     limit = 60 * 1024
     assert offline.pack(work, out, limit, pieces=2) == (4, 3)
     archives = sorted(out.glob("*.tar"))
