@@ -261,7 +261,7 @@ def test_a_rehearsal_goes_on_where_a_killed_group_was_and_ends_with_the_same_bit
     pids = trace.read_text().split()
     assert len(pids) == 4
     assert pids[0] == pids[1] != pids[2] == pids[3]
-    table = results.table_file(FIG2, rehearse=True)
+    table = tables.table_file(FIG2, rehearse=True)
     assert f"mft-fig2: {table}" in done.stdout
     assert table.read_bytes() == recorded.read(table) == whole
     said = done.stderr
@@ -284,7 +284,8 @@ def test_a_rehearsal_goes_on_where_a_killed_group_was_and_ends_with_the_same_bit
 # ---- recorded, stale, damaged -----------------------------------------------------------------
 
 
-def test_parts_are_recorded_as_they_are_complete_and_the_state_says_so(project):
+def test_parts_are_recorded_as_they_are_complete_and_the_state_says_so(project, monkeypatch):
+    monkeypatch.setenv("MFLIB_RESULTS", str(tables.table_file(FIG2, rehearse=True).parents[1]))
     assert results.collect(FIG2, rehearse=True) is None
     line = lines()[FIG2]
     assert (line.shards, line.state, line.device) == ("0 of 6", "not recorded", "")
@@ -295,6 +296,12 @@ def test_parts_are_recorded_as_they_are_complete_and_the_state_says_so(project):
     assert len(table) == 9
     line = lines()[FIG2]
     assert (line.shards, line.state, line.device) == ("3 of 6", "1 of 2 parts recorded", "CPU")
+    known = recorded.computation(FIG2)
+    assert known.sentence().startswith("Recorded on CPU (float32, ieee), ")
+    assert known.sentence().endswith(" from 3 shards; seed 0. 1 of 2 parts so far.")
+    assert known.sentence("cifar10-").endswith(" from 3 shards; seed 0.")
+    with pytest.raises(ValueError, match="begins with 'mnist-'"):
+        known.sentence("mnist-")
     # What is recorded needs its shards no more: they may be on another machine.
     shutil.rmtree(paths.cache())
     assert {job.group.part for job in results.pending([FIG2], rehearse=True)} == {"mnist-seed0"}
