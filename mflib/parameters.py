@@ -223,6 +223,8 @@ def parse(source: str) -> dict[str, Parameter]:
             of_lists = dataclasses.replace(rules, differs_from=None).words()
             if of_lists and not is_list:
                 raise ValueError(f"'{of_lists[0]}' is a rule for lists, and it is none")
+            if 0 in (rules.at_least, rules.exactly):
+                raise ValueError(f"'{of_lists[-1]}' entries: it must be at least 1")
             if rules.at_least is not None and rules.exactly is not None:
                 raise ValueError(f"'{of_lists[-2]}' and '{of_lists[-1]}': one of them is enough")
             default = ast.literal_eval(node.value)

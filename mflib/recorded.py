@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,34 +168,53 @@ class Recorded:
     record: dict[str, Any]
 
     @property
+    def parts(self) -> list[str]:
+        """The parts that are recorded."""
+        return list(self.record["parts"])
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the parts that are recorded, rising."""
+        return sorted({seed for part in self.record["parts"].values() for seed in part["seeds"]})
+
+    @property
     def missing(self) -> list[str]:
         """The parts that are not recorded."""
         return list(self.record["missing"])
 
-    def sentence(self, start: str = "") -> str:
-        """Say where, how and when it was computed, and what of it is missing.
+    def only(self, keep: Callable[[str], bool]) -> Recorded:
+        """Return what is recorded of those parts whose names ``keep`` accepts.
 
-        Of all parts, or of those alone whose names begin with ``start``. Raises ValueError where
-        none of these is recorded.
+        Raises ValueError where none of them is recorded.
         """
-        parts = [part for name, part in self.record["parts"].items() if name.startswith(start)]
+        parts = {name: part for name, part in self.record["parts"].items() if keep(name)}
         if not parts:
-            raise ValueError(f"no part of {self.record['title']!r} begins with {start!r}")
-        missing = sum(name.startswith(start) for name in self.missing)
-        seeds = sorted({seed for part in parts for seed in part["seeds"]})
+            raise ValueError(
+                f"none of the parts asked for is recorded: {', '.join(self.parts)} are"
+            )
+        about = {
+            "parts": parts,
+            "missing": [name for name in self.missing if keep(name)],
+            "device": "; ".join(sorted({part["device"] for part in parts.values()})),
+            "computed": max(part["computed"] for part in parts.values()),
+            "seconds": sum(part["seconds"] for part in parts.values()),
+        }
+        rows = self.table[self.table["part"].isin(list(parts))].reset_index(drop=True)
+        return Recorded(rows, {**self.record, **about})
 
-        def all_of(name: str) -> str:
-            return "; ".join(sorted({part[name] for part in parts}))
-
+    def sentence(self) -> str:
+        """Say where, how and when it was computed, and what of it is missing."""
+        parts = self.record["parts"].values()
+        precision = "; ".join(sorted({part["precision"] for part in parts}))
+        n, missing = sum(part["shards"] for part in parts), self.missing
         said = (
-            f"Recorded on {all_of('device')} ({all_of('precision')}), "
-            f"{max(part['computed'] for part in parts)[:10]}, "
-            f"in {_time(sum(part['seconds'] for part in parts))}, "
-            f"from {sum(part['shards'] for part in parts)} shards"
+            f"Recorded on {self.record['device']} ({precision}), {self.record['computed'][:10]}, "
+            f"in {_time(self.record['seconds'])}, from {n} shards"
         )
-        if seeds:
-            said += f"; {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
-        of = f" {len(parts)} of {len(parts) + missing} parts so far." if missing else ""
+        if self.seeds:
+            many = "seeds" if len(self.seeds) > 1 else "seed"
+            said += f"; {many} {', '.join(map(str, self.seeds))}"
+        of = f" {len(parts)} of {len(parts) + len(missing)} parts so far." if missing else ""
         return f"{said}.{of}"
 
 

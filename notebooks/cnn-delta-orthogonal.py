@@ -817,7 +817,7 @@ report.figure(
 )
 
 # %% [markdown]
-# A multiple of one and the same curve bounds all three, and the three multiples are close to each other; at this budget most lie somewhat below the published 4.5. $\xi_c$ knows the activation and the two variances, and neither the
+# A multiple of one and the same curve bounds all three, and the three multiples have overlapping intervals (the figure's alternative text and the verdicts have the numbers). $\xi_c$ knows the activation and the two variances, and neither the
 # architecture nor the data; the multiple depends on data and training time too, as {doc}`fc-theory` measures.
 
 # %% [markdown]
@@ -994,7 +994,7 @@ report.figure(
 )
 
 # %% [markdown]
-# On the critical line the lead is steady; at the printed, chaotic point Gaussian networks differ widely from seed to seed, and most of the lead comes from the few that stay behind.
+# On the critical line the lead is steady; at the printed, chaotic point Gaussian networks differ widely from seed to seed, and so does the lead.
 #
 # ### The race at the paper's size
 #
@@ -1041,6 +1041,7 @@ else:
     full_axes[0, 0].set_ylabel("accuracy")
     full_axes[0, -1].legend(fontsize="small", loc="lower right")
     full_settings = full.record["settings"][f"cnn-{full_points[0]}-delta-orthogonal"]
+    of_these = full.only(lambda part: part.startswith("cnn-"))
     full_n = {
         p: full_of[p]["delta-orthogonal"].seed.nunique() for p in full_points
     }
@@ -1051,14 +1052,14 @@ else:
         rf"{full_settings['readout']} readout; {full_settings['steps']:,} steps of {full_settings['batch_size']} samples, learning rate {np.ravel(full_settings['learning_rate'])[0]:g}): Gaussian kernels against delta-orthogonal ones; seeds: "
         + ", ".join(f"{n} {full_labels[p]}" for p, n in full_n.items())
         + "; moving average over a tenth of the scores. Dashed: chance. "
-        + full.sentence("cnn-"),
+        + of_these.sentence(),
         alt="Mean lead of delta-orthogonal over Gaussian kernels, averaged over the curve: "
         + "; ".join(
             f"{full_labels[point]}: training {found['train_accuracy'].value:.3f}, test {found['test_accuracy'].value:.3f}"
             for point, found in full_leads.items()
         )
         + ".",
-        origin=full.record,
+        origin=of_these.record,
     )
 
     display(

@@ -789,6 +789,7 @@ else:
     full_axes[0, 0].set_ylabel("accuracy")
     full_axes[0, -1].legend(fontsize="small", loc="lower right")
     full_settings = full.record["settings"][f"fc-{full_points[0]}-orthogonal"]
+    of_these = full.only(lambda part: part.startswith("fc-"))
     full_n = {p: full_of[p]["orthogonal"].seed.nunique() for p in full_points}
     report.figure(
         full_fig,
@@ -797,14 +798,14 @@ else:
         rf"{np.ravel(full_settings['learning_rate'])[0]:g}, batches of {full_settings['batch_size']}; {full_settings['steps']:,} steps), orthogonal weights against Gaussian ones; seeds: "
         + ", ".join(f"{n} {plain(full_labels[p])}" for p, n in full_n.items())
         + "; mean, band of one standard deviation for the training accuracy, moving average over a tenth of the scores. "
-        + full.sentence("fc-"),
+        + of_these.sentence(),
         alt="Mean lead of orthogonal over Gaussian weights, averaged over the curve: "
         + "; ".join(
             f"{point}: training {found['train_accuracy'].value:.3f}, test {found['test_accuracy'].value:.3f}"
             for point, found in full_leads.items()
         )
         + ".",
-        origin=full.record,
+        origin=of_these.record,
     )
 
     display(
@@ -910,8 +911,9 @@ every_depth = sorted({*growth_depths, *growth_deeper})
 axis.set_xticks(every_depth, every_depth)
 lowest, highest = axis.get_ylim()
 step_ticks = [d * 10**k for k in range(7) for d in (1, 2, 5) if lowest <= d * 10**k <= highest]
-axis.set_yticks(step_ticks, [f"{steps:,}" for steps in step_ticks])
-axis.minorticks_off()
+if len(step_ticks) > 1:  # else the usual ones, few and far between
+    axis.set_yticks(step_ticks, [f"{steps:,}" for steps in step_ticks])
+    axis.minorticks_off()
 axis.legend()
 
 

@@ -550,7 +550,7 @@ def unpack(archives: Sequence[Path], store: Any) -> tuple[list[str], list[str], 
 
 
 def state_of(file: Path) -> tuple[dict[str, Any], tuple[int, int]]:
-    """Return the key of a shard in training, and how far it is: parts that are done, steps.
+    """Return the key of a shard in training, and roughly how far it is: parts done, steps.
 
     Raises what a damaged file brings numpy to.
     """

@@ -3,7 +3,7 @@
     python tools/record_costs.py [-o results/reconstruction-entropy-costs.csv] [--device cpu]
 
 One row per data set and shape of network: MNIST and CIFAR-10, as many units per layer as pixels
-(wide), or fewer and fewer down to the classes (shrinking), measured by ``mflib.experiment.costs``;
+(wide), or fewer and fewer down to the classes (shrinking), measured by ``mflib.experiment._costs``;
 on the CPU each in a process of its own, so that its peak memory is its own. MNIST and CIFAR-10 are
 read from the folder MFLIB_DATA. The full size takes some ten minutes on a CPU, one on a GPU.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from mflib import paths, recorded, sources
-from mflib.experiment import costs
+from mflib.experiment import costs, data
 from mflib.experiment.training import resolve_device
 from mflib.report import provenance
 
@@ -37,7 +37,7 @@ def record(output: Path, cases: Sequence[costs.Case], device: torch.device, comm
         output,
         table.to_csv(index=False).encode(),
         command=command,
-        code={costs.__name__: sources.code_version(costs.__name__)},
+        code={costs.KERNEL: sources.code_version(costs.KERNEL)},
         seconds=time.perf_counter() - started,
         rows=len(table),
         device=f"{provenance.device_name(device.type)}, {platform.machine()}",
@@ -80,7 +80,7 @@ def main() -> None:
             f"--data {' '.join(options.data)}{small} --depth {options.depth} "
             f"--steps {options.steps} --repeats {options.repeats} --threads {options.threads}",
         )  # fmt: skip
-    except (ValueError, costs.data.DataUnavailable) as error:
+    except (ValueError, data.DataUnavailable) as error:
         print(f"record_costs: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 

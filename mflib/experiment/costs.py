@@ -26,7 +26,7 @@ from mflib.experiment._costs import PIXELS, SHAPES, Case, inputs, measure
 from mflib.experiment._devices import resolve_device
 from mflib.experiment.store import Store
 
-KERNEL = "mflib.experiment._costs"  # with its imports: all code that is measured, or measures
+KERNEL = "mflib.experiment._costs"  # with its imports: the code that is timed, and that times it
 
 
 def key(case: Case, device: torch.device | str) -> dict[str, Any]:

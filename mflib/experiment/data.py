@@ -213,8 +213,8 @@ def check_same(
     known: Dataset, name: str, dtype: torch.dtype, input_range: tuple[float, float]
 ) -> None:
     """Raise ValueError unless a data set is of this name, dtype and range."""
-    found = known.name, known.x_train.dtype, known.input_range
-    if found != (name, dtype, input_range):
+    found = known.name, known.x_train.dtype, tuple(known.input_range)
+    if found != (name, dtype, tuple(input_range)):
         raise ValueError(
             f"dataset is {found[0]} as {found[1]} in {list(found[2])}, but the settings ask for "
             f"{name} as {dtype} in {list(input_range)}: give what their load() returns, or none"

@@ -216,8 +216,9 @@ def entropies(
     else is computed on ``device``, in float32 without TF32 (or in float64). ``dataset`` is what
     ``settings.load()`` returns, for a caller that has it already.
 
-    Raises ValueError for settings that the data cannot satisfy, for data of other settings and
-    activations that overflow, DataUnavailable where the data set is not to be had.
+    Raises ValueError for settings that the data cannot satisfy, for a ``dataset`` of another name,
+    dtype or range and for activations that overflow, DataUnavailable where the data set is not to
+    be had.
     """
     where = resolve_device(device)
     dataset = settings.load(where) if dataset is None else dataset.to(where)

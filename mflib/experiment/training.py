@@ -284,9 +284,9 @@ def trainability(
     there, to the same bits; infinite to keep none. ``dataset`` is what ``grid.load()`` returns, for
     a caller that has it already.
 
-    Raises ValueError for settings that the data cannot satisfy and for data of other settings,
-    DataUnavailable where the data set is not to be had, MemoryError where one network alone does
-    not fit.
+    Raises ValueError for settings that the data cannot satisfy and for a ``dataset`` of another
+    name, dtype or range, DataUnavailable where the data set is not to be had, MemoryError where one
+    network alone does not fit.
     """
     at = (grid.steps,)
     limits = memory_limit, checkpoint_every

@@ -511,7 +511,7 @@ def scorecard(chapters: Iterable[Chapter]) -> str:
         "that the chapter names: *reproduced* if all of them hold, *partly* if some do, *not "
         "reproduced* if none does. *Scale* says what was run: *exact* is theory without sampling, "
         "*quick* a small live experiment, *paper* the settings of the paper, *recorded* a table "
-        "that is kept in the project. A dash under *Paper*: it gives no number.",
+        "that is kept in the project. A dash under *Paper*: the paper gives no number.",
         of_kind(chapters, "claim"),
         claims.CLAIM_VERDICTS,
         {"Claim": 33, "Paper": 14, "Here": 32, "Verdict": 21},

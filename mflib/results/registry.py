@@ -22,6 +22,7 @@ PIECE = 30.0
 """Guessed seconds of one group on an H200 (``Block.seconds``); one to three minutes come of it."""
 
 SEEDS = (0, 1, 2)
+LAST = 100  # the stage of what comes after everything else
 
 
 def _piece(rehearse: bool) -> float:
@@ -63,7 +64,7 @@ def _block(
         at = tuple(range(1, len(at) + 1))
     coarse["seeds"] = SEEDS[:1] if rehearse else SEEDS
     finer["seeds"] = SEEDS[:1]
-    whole = Block(f"{name}-fine", common | finer, at, stage=4)
+    whole = Block(f"{name}-fine", common | finer, at, stage=LAST)
     return Block(name, common | coarse, at), *([whole] if fine else [])
 
 
@@ -469,7 +470,7 @@ REGISTRY: dict[str, Callable[[bool], Computation]] = {
 
 TABLES = {
     "levy-phase-diagram-weights.csv": ("mflib.experiment._tails",),
-    "reconstruction-entropy-costs.csv": ("mflib.experiment.reconstruction",),
+    "reconstruction-entropy-costs.csv": ("mflib.experiment._costs",),
     "reconstruction-entropy-critical.csv": (
         "mflib.experiment.reconstruction",
         "mflib.theory.mean_field",

@@ -100,7 +100,7 @@ def test_chapter_numbers_its_figures_and_gives_their_provenance(chromium, site, 
         for caption in captions:
             assert re.match(r"Fig\. \d+", caption), caption
             source = (
-                r"(seed \d+|recorded scale).* commit \w+.*"
+                r"(seed \d+|(recorded|paper) scale).* commit \w+.*"
                 r"recompute: (mflib (results )?run|python tools/record_)"
             )
             assert re.search(source, caption, re.DOTALL), caption

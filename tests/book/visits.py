@@ -47,18 +47,26 @@ class Visit:
 #: The rules of axe-core whose verdict depends on colours.
 OF_COLOUR = ("color-contrast", "link-in-text-block")
 
-#: A word of code has the colours that its classes and those around it give it, so the first of each
-#: kind stands for all: a long chapter has thirty thousand, most of what axe-core looks at.
+#: A word of code has the colours that its classes and those around it give it, so one that can be
+#: seen stands for all of its kind: a long chapter has thirty thousand, most of what axe-core sees.
 ONE_WORD_OF_EACH_KIND = """() => {
-  const seen = new Set();
+  const kinds = new Map();
   for (const word of document.querySelectorAll("main pre span, main .sig span")) {
-    let kind = "";
-    for (let e = word; e && e.tagName !== "MAIN"; e = e.parentElement) kind += ">" + e.className;
-    if (seen.has(kind)) word.replaceWith(...word.childNodes);
-    seen.add(kind);
+    let kind = word.style.cssText;
+    for (let e = word; e.tagName !== "MAIN"; e = e.parentElement) {
+      kind += ">" + e.tagName + "." + e.className;
+    }
+    if (!kinds.has(kind)) kinds.set(kind, []);
+    kinds.get(kind).push(word);
+  }
+  for (const words of kinds.values()) {  // axe-core skips what is hidden
+    const kept = words.find(word => word.checkVisibility()) ?? words[0];
+    for (const word of words) {
+      if (word !== kept && !word.childElementCount) word.replaceWith(...word.childNodes);
+    }
   }
   document.querySelectorAll("main pre, main .sig").forEach(code => code.normalize());
-  return seen.size;
+  return kinds.size;
 }"""
 
 

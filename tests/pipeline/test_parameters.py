@@ -135,6 +135,7 @@ def test_parameters_that_must_differ_do(first: str, second: str, third: str | No
         ("x: list[int] = [1]  # few, at least 2, each [0, 4]", "too short"),
         ("x: list[int] = [1]  # many, exactly 2, each [0, 4]", "too short"),
         ("x: list[int] = [1, 2]  # few, exactly 1, each [0, 4]", "too long"),
+        ("x: list[int] = [1]  # none, exactly 0, each [0, 4]", "at least 1"),
         ("x: list[int] = [1]  # both, at least 1, exactly 1, each [0, 4]", "one of them"),
         ("x: list[int] = [1, 2]  # said twice, rising, rising, each [0, 4]", "another such"),
         ("x: int = 1  # no list, rising [0, 4]", "rule for lists"),

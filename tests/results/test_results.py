@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from mflib import notebooks, paths, recorded, results, sources
 from mflib.experiment.store import Store
+from mflib.report import provenance
 from mflib.results import kinds, registry, running, tables
 from mflib.results.terminal import app
 from mflib.sweep import launch
@@ -167,10 +168,16 @@ def test_settings_are_those_of_the_chapter_so_that_it_reads_these_shards():
     pictures = [
         block for name in ("mft-fig1", "mft-fig2") for block in results.computation(name).blocks
     ]
-    # each also at the paper's own 90 × 91 points, which no chapter asks for
+    # each also at the paper's own 90 × 91 points, which no chapter asks for, after all else
+    stages = {
+        group.stage: group.name for name in results.REGISTRY for group in results.groups(name)
+    }
+    assert "-fine-" in stages.pop(max(stages))
+    assert max(stages) < registry.LAST
     coarse = [block for block in pictures if not block.name.endswith("-fine")]
     for block, fine in zip(coarse, [each for each in pictures if each not in coarse], strict=True):
         assert fine.name == f"{block.name}-fine"
+        assert fine.stage == registry.LAST
         own = {"depths": list(range(10, 101)), "seeds": [0]}
         assert len(fine.grid["sigma_w2"]) == 90
         assert {name: list(fine.grid[name]) for name in own} == own
@@ -299,9 +306,12 @@ def test_parts_are_recorded_as_they_are_complete_and_the_state_says_so(project, 
     known = recorded.computation(FIG2)
     assert known.sentence().startswith("Recorded on CPU (float32, ieee), ")
     assert known.sentence().endswith(" from 3 shards; seed 0. 1 of 2 parts so far.")
-    assert known.sentence("cifar10-").endswith(" from 3 shards; seed 0.")
-    with pytest.raises(ValueError, match="begins with 'mnist-'"):
-        known.sentence("mnist-")
+    there = known.only(lambda part: part.startswith("cifar10-"))
+    assert there.sentence().endswith(" from 3 shards; seed 0.")
+    assert (there.parts, there.missing, len(there.table)) == (["cifar10-seed0"], [], 9)
+    assert provenance.of_record(there.record)["seed"] == "0"
+    with pytest.raises(ValueError, match="none of the parts asked for is recorded: cifar10-seed0"):
+        known.only(lambda part: part.startswith("mnist-"))
     # What is recorded needs its shards no more: they may be on another machine.
     shutil.rmtree(paths.cache())
     assert {job.group.part for job in results.pending([FIG2], rehearse=True)} == {"mnist-seed0"}
@@ -371,7 +381,7 @@ def test_other_recorded_tables_are_listed_as_fresh_stale_or_damaged(project):
     folder = paths.results()
     now = sources.code_version("mflib.experiment.reconstruction")
     for stem, code in (
-        ("reconstruction-entropy-costs", now),
+        ("reconstruction-entropy-costs", sources.code_version("mflib.experiment._costs")),
         ("reconstruction-entropy-critical", {"mflib.experiment.reconstruction": now}),
         ("reconstruction-entropy-vgg", "0123456789abcdef"),
         ("levy-phase-diagram-weights", "0123456789abcdef"),
