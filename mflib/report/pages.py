@@ -345,13 +345,16 @@ def keep(output: NotebookNode, where: str, quiet: bool) -> bool:
     return True
 
 
+SHOWN_ABOVE = "# the code is in a cell above"
+
+
 def split(
     name: str, number: int, cell: NotebookNode
 ) -> tuple[list[NotebookNode], dict[str, bytes]]:
     """Return a code cell as cells for the book, and the pictures it showed.
 
     Records become Markdown cells after the code, in the order of the outputs; ordinary outputs
-    after a record follow in a cell whose input is removed.
+    after a record follow in a cell of their own, whose input is not shown.
     """
     where = f"{name}.ipynb, cell {number},"
     pictures: dict[str, bytes] = {}
@@ -378,7 +381,8 @@ def split(
                 pass
             case _ if keep(output, where, QUIET_TAG in tags(cell)):
                 if result[-1].cell_type == "markdown":
-                    more = v4.new_code_cell(metadata={"tags": ["remove-input"]})
+                    # The renderer drops a cell without source, and its outputs with it.
+                    more = v4.new_code_cell(SHOWN_ABOVE, metadata={"tags": ["remove-input"]})
                     more.execution_count = cell.execution_count
                     result.append(more)
                 result[-1].outputs.append(output)

@@ -70,6 +70,23 @@ def test_every_link_leads_somewhere(chromium, site, html):
     assert sum(map(len, links.values())) > 100
 
 
+def test_every_table_that_a_chapter_prints_is_on_its_page(html):
+    lost, n_printed = [], 0
+    for name in CHAPTERS:
+        executed = nbformat.read(paths.notebooks() / f"{name}.ipynb", as_version=4)
+        shown = [o.get("data", {}) for cell in executed.cells for o in cell.get("outputs", [])]
+        tables = [data["text/html"] for data in shown if "<table" in data.get("text/html", "")]
+        page = (html / f"{name}.html").read_text(encoding="utf-8")
+        styled = [found for table in tables for found in re.findall(r'<table id="(T_\w+)"', table)]
+        lost += [f"{name}: {table}" for table in styled if f'id="{table}"' not in page]
+        plain = sum(table.count('class="dataframe"') for table in tables)
+        if page.count('class="dataframe"') != plain:
+            lost.append(f"{name}: a plain table")
+        n_printed += len(tables)
+    assert lost == []
+    assert n_printed > 10
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_chapter_offers_its_notebook_and_source(chromium, site, name):
     context = chromium.new_context()

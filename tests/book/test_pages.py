@@ -112,6 +112,7 @@ def test_records_and_ordinary_outputs_keep_their_order():
     assert kinds == ["code", "markdown", "code"]
     assert [len(c.outputs) for c in chapter.notebook.cells if c.cell_type == "code"] == [1, 1]
     assert "remove-input" in chapter.notebook.cells[-1].metadata.tags
+    assert all(c.source.strip() for c in chapter.notebook.cells)  # else they are not rendered
 
 
 def test_injected_values_stand_in_the_parameters_cell():
