@@ -8,7 +8,7 @@ from math import factorial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mpmath import mp, mpf
 from scipy import integrate, special
@@ -383,13 +383,16 @@ def test_eigenvalues_of_sampled_matrices_come_closer_with_width():
     name=st.sampled_from(["tanh", "erf", "sigmoid", "arctan", "softsign", "hard-tanh"]),
     log_r=st.lists(st.floats(-100, 4), min_size=12, max_size=12),
 )
+# an atom of 1e-11, and a share beside it that differs from it in the seventh digit
+@example(alpha=1.859709760991461, gain=0.625, D_b=0.0, name="hard-tanh", log_r=[0.0] * 11 + [-20.0])
 @settings(max_examples=30, deadline=None)
 def test_every_law_is_a_law(alpha, gain, D_b, name, log_r):
     r = np.append(0.0, np.exp(np.sort(log_r)))
     share = levy.modulus_cdf(name, alpha, gain**alpha, r, D_b=D_b)
     assert share[0] >= 0
     assert share[-1] <= 1 + 1e-12
-    assert np.all(np.diff(share) >= -1e-9 * share[1:])
+    # neighbours may differ by their errors, of which modulus_cdf promises 1e-6 each
+    assert np.all(np.diff(share) >= -2e-6 * share[1:])
     assert np.all(levy.eigenvalue_density(name, alpha, gain**alpha, r[1:], D_b=D_b) >= 0)
     balance = levy.jacobian_average(name, alpha, gain**alpha, "balance", D_b=D_b)
     assert abs(balance) <= 1 + 1e-9
