@@ -934,14 +934,7 @@ COLOURS = {"delta-orthogonal": "C0", "gaussian": "C1"}
 def draw_race(axis, frames, window):
     """Draw learning curves of both kinds of kernels; return the leads of the first."""
     found = {kind: curves.smoothed(frame, window) for kind, frame in frames.items()}
-    for kind, tables in found.items():
-        figures.learning_curves(
-            axis,
-            tables["train_accuracy"].index,
-            *tables.values(),
-            label=WORD[kind],
-            colour=COLOURS[kind],
-        )
+    figures.learning_curves(axis, found, labels=WORD, colours=COLOURS)
     return curves.leads(found["delta-orthogonal"], found["gaussian"])
 
 

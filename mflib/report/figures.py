@@ -17,10 +17,10 @@ from mflib.report import provenance
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
-    from numpy.typing import ArrayLike
     from plotly.graph_objects import Figure as Interactive
 
 #: Perceptually uniform and safe for the common kinds of colour blindness.
@@ -218,25 +218,27 @@ def depth_map(
 
 def learning_curves(
     axis: Axes,
-    steps: ArrayLike,
-    train: ArrayLike,
-    test: ArrayLike,
+    races: Mapping[str, Mapping[str, pd.DataFrame]],
     *,
-    label: str,
-    colour: str,
+    labels: Mapping[str, str],
+    colours: Mapping[str, str],
 ) -> None:
     """Draw training (solid) and test (dotted) accuracy over steps: the mean over networks.
 
-    ``train`` and ``test``: (steps, networks). The band is one standard deviation of ``train``.
+    ``races``: kind of network → its tables ``train_accuracy`` and ``test_accuracy``, a row for
+    each number of steps and a column for each network; ``labels`` and ``colours`` by kind. The band
+    is one standard deviation of the training accuracy.
     """
-    x = np.asarray(steps)
-    for values, style, word in ((train, "-", "training"), (test, ":", "test")):
-        scores = np.asarray(values)
-        mean = scores.mean(1)
-        axis.plot(x, mean, style, color=colour, label=f"{label}, {word}")
-        if style == "-" and scores.shape[1] > 1:
-            spread = scores.std(1, ddof=1)
-            axis.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
+    for kind, tables in races.items():
+        colour = colours[kind]
+        for name, style, word in (("train", "-", "training"), ("test", ":", "test")):
+            table = tables[f"{name}_accuracy"]
+            x, scores = table.index.to_numpy(), table.to_numpy()
+            mean = scores.mean(1)
+            axis.plot(x, mean, style, color=colour, label=f"{labels[kind]}, {word}")
+            if style == "-" and scores.shape[1] > 1:
+                spread = scores.std(1, ddof=1)
+                axis.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
 
 
 def map_legend(

@@ -7,6 +7,7 @@ import math
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import plotly.graph_objects
 import pytest
 from hypothesis import given
@@ -193,4 +194,27 @@ def test_accuracy_map_keeps_its_axes_when_a_curve_leaves_them():
     )
     assert ax.get_ylim()[1] < 20
     assert mesh.get_clim() == (0.1, 1.0)
+    plt.close(fig)
+
+
+def test_learning_curves_are_means_over_networks_with_a_band_for_training():
+    train = pd.DataFrame({0: [0.1, 0.5], 1: [0.3, 0.9]}, index=[0, 10])
+    races = {
+        "a": {"train_accuracy": train, "test_accuracy": train / 2},
+        "b": {"train_accuracy": train[[0]], "test_accuracy": train[[1]]},
+    }
+    fig, axis = plt.subplots()
+    figures.learning_curves(
+        axis, races, labels={"a": "one", "b": "two"}, colours={"a": "C0", "b": "C1"}
+    )
+    drawn = {line.get_label(): line for line in axis.get_lines()}
+    assert list(drawn) == ["one, training", "one, test", "two, training", "two, test"]
+    assert drawn["one, training"].get_xdata().tolist() == [0, 10]
+    np.testing.assert_allclose(drawn["one, training"].get_ydata(), [0.2, 0.7])
+    np.testing.assert_allclose(drawn["one, test"].get_ydata(), [0.1, 0.35])
+    (band,) = axis.collections  # of one network there is no spread
+    spread = np.array([0.2, 0.4]) / np.sqrt(2)
+    edges = band.get_paths()[0].vertices[:, 1]
+    assert edges.min() == pytest.approx(0.2 - spread[0])
+    assert edges.max() == pytest.approx(0.7 + spread[1])
     plt.close(fig)
